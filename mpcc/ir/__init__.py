@@ -1,0 +1,1 @@
+"""The IR: types, declarations, text form, verifier, interpreters."""

@@ -52,7 +52,7 @@ def conv_output_shape(
 
 
 def pad_zero(x: Array, low: Sequence[int], high: Sequence[int], value: Any = 0) -> Array:
-    """x padded with a constant; low and high count the added elements per axis."""
+    """X padded with a constant; low and high count the added elements per axis."""
     return np.pad(x, list(zip(low, high, strict=True)), constant_values=x.dtype.type(value))
 
 
@@ -87,7 +87,9 @@ def conv(
             slice(t * d, t * d + (o - 1) * s + 1, s)
             for t, d, o, s in zip(tap, dilations, out[2:], strides, strict=True)
         )
-        xs = x[(slice(None), slice(None), *window)].reshape(n, groups, per_group, pixels)
-        ws = wg[(slice(None), slice(None), slice(None), *tap)]
+        pixels_of_tap = (slice(None), slice(None), *window)
+        weights_of_tap = (slice(None), slice(None), slice(None), *tap)
+        xs = x[pixels_of_tap].reshape(n, groups, per_group, pixels)
+        ws = wg[weights_of_tap]
         result += ws[None, :, :, 0, None] * xs[:, :, :1] if per_group == 1 else ws[None] @ xs
     return result.reshape(out)

@@ -1,8 +1,8 @@
 """Types of the three IR levels.
 
 * tensor level: :class:`TensorType`, real-valued or integer tensors with a visibility;
-* secure level: :class:`SecureType` (fixed point in Z_2^ring) and :class:`BitType` (one bit per lane);
-* party level: :class:`RingType`, :class:`BitsType` and :class:`ClearType`, local buffers at a place.
+* secure level: :class:`SecureType` (fixed point in Z_2^ring), :class:`BitType` (a bit per element);
+* party level: :class:`RingType`, :class:`BitsType`, :class:`ClearType`: local buffers at a place.
 
 All types are immutable, hashable and print to the text that the parser reads back.
 """

@@ -1,4 +1,4 @@
-"""The verifier of all levels: structure, types, and what each level adds (places at party level)."""
+"""The verifier of all levels: structure, order of definitions, attributes, types."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Analyses of IR modules; they read and never change."""

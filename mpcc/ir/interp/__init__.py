@@ -1,0 +1,1 @@
+"""Interpreters, one per level: the ground truth for everything below."""

@@ -1,0 +1,402 @@
+"""The command line: a thin face of :mod:`mpcc.api`.
+
+Exit codes: 0 success; 1 the program ran and disagrees with what it promises; 2 a user error, shown
+with code, place and way out; 3 a party or the network failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mpcc.errors import MpccError
+
+if TYPE_CHECKING:
+    from mpcc.artifact import Artifact
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mpcc",
+    help="Compile a neural network into a program that three parties run on secret shares.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+
+class Visibility(str, Enum):
+    """Who may know the weights."""
+
+    secret = "secret"
+    public = "public"
+
+
+class RangePolicy(str, Enum):
+    """How the ranges that formats rest on are made certain."""
+
+    proved = "proved"
+    guarded = "guarded"
+    observed = "observed"
+
+
+class Rounding(str, Enum):
+    """How the simulator rounds at a stochastic truncation."""
+
+    floor = "floor"
+    random = "random"
+    worst = "worst"
+
+
+class Engine(str, Enum):
+    """What executes the parties."""
+
+    native = "native"
+    interpreter = "party-interpreter"
+
+
+class Stage(str, Enum):
+    """A level of the IR."""
+
+    tensor = "tensor"
+    secure = "secure"
+    party = "party"
+
+
+class Format(str, Enum):
+    """How a graph is written."""
+
+    text = "text"
+    dot = "dot"
+
+
+class Shape(str, Enum):
+    """Network that the transport imitates."""
+
+    none = "none"
+    lan = "lan"
+    wan = "wan"
+
+
+ArtifactArgument = Annotated[
+    Path, typer.Argument(metavar="M.mpcc", help="Artifact written by `mpcc compile`.")
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="The model owner's file; default M.weights."),
+]
+InputOption = Annotated[
+    list[str],
+    typer.Option(
+        "--input", "-i", metavar="NAME=x.npy|DATA.npz", help="Input arrays, as often as needed."
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="y.npz", help="Write the outputs here."),
+]
+
+
+@contextmanager
+def _status(text: str) -> Iterator[Any]:
+    """A spinner with the current step, on a terminal only."""
+    with err.status(text) as status:
+        yield status
+
+
+def _artifact(path: Path) -> Artifact:
+    from mpcc.artifact import Artifact
+
+    return Artifact.load(path)
+
+
+def _write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
+    import numpy as np
+
+    from mpcc.artifact import atomic_write
+
+    table = Table("output", "shape", "min", "max")
+    for name, array in outputs.items():
+        if array.size:
+            table.add_row(name, str(array.shape), f"{array.min():.6g}", f"{array.max():.6g}")
+        else:
+            table.add_row(name, str(array.shape), "", "")
+    out.print(table)
+    if path is not None:
+        with atomic_write(path) as file:
+            np.savez(file, **outputs)
+        err.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def compile(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="M.mpcc", help="Artifact to write.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=1,3,224,224", help="Static shape of an input."),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA.npz",
+            help="Sample inputs, [samples, ...] per input; they stay with the model owner.",
+        ),
+    ] = None,
+    input_range: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=lo:hi", help="Range of an input, enforced by the client."),
+    ] = None,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ROLE", help="Owner: client, model or public."),
+    ] = None,
+    weights: Annotated[
+        Visibility, typer.Option(help="Whether the parties may know the weights.")
+    ] = Visibility.secret,
+    protocol: Annotated[str, typer.Option(help="Protocol, see `mpcc ops`.")] = "rep3",
+    network: Annotated[
+        str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network of the cost report.")
+    ] = "lan",
+    range_policy: Annotated[
+        RangePolicy | None,
+        typer.Option(
+            "--range",
+            help="proved: clamps where proof needs them; observed: calibrated with headroom; "
+            "guarded: observed plus clamps. Default observed with --calibrate, else proved.",
+        ),
+    ] = None,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Keep the model's node names in the artifact.")
+    ] = False,
+    dump_after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PASS", help="Print the IR after this pass, or after `all`."),
+    ] = None,
+) -> None:
+    """Compile MODEL into M.mpcc (public), M.weights and M.private.json (the model owner's own)."""
+    from mpcc import api, options
+
+    settings = options.CompileOptions(
+        shapes=options.parse_shapes(shape or []),
+        owners=options.parse_owners(owner or []),
+        weights=weights.value,
+        protocol=protocol,
+        range_policy=None if range_policy is None else range_policy.value,
+        input_ranges=options.parse_ranges(input_range or []),
+        keep_names=keep_names,
+    )
+    data = None if calibrate is None else options.load_arrays([str(calibrate)], "--calibrate")
+    with _status("compiling") as status:
+        compiled = api.compile(
+            model,
+            options=settings,
+            calibration=data,
+            network=network,
+            dump_after=dump_after or [],
+            dump=lambda text: out.print(text, markup=False, highlight=False, soft_wrap=True),
+            progress=lambda step: status.update(step),
+        )
+        paths = compiled.save(model.with_suffix(".mpcc") if output is None else output)
+    out.print(compiled.summary())
+    for path in paths:
+        err.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def simulate(
+    artifact: ArtifactArgument,
+    inputs: InputOption,
+    weights: WeightsOption = None,
+    output: OutputOption = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="MODEL", help="Compare with this model in floating point."),
+    ] = None,
+    rounding: Annotated[
+        Rounding, typer.Option(help="Rounding of stochastic truncations.")
+    ] = Rounding.random,
+    seed: Annotated[int, typer.Option(help="Seed of --rounding random.")] = 0,
+) -> None:
+    """Run the fixed-point program in the clear, bit-exact up to the parties' rounding coins."""
+    from mpcc import api, options
+
+    loaded = _artifact(artifact)
+    arrays = options.load_arrays(inputs, "--input")
+    with _status("simulating"):
+        result = api.simulate(
+            loaded, weights or artifact, arrays, rounding=rounding.value, seed=seed
+        )
+        compared = None if reference is None else api.compare(reference, arrays, result.outputs)
+    _write_outputs(result.outputs, output)
+    if result.overflows:
+        err.print("[yellow]values left their declared range at:[/] " + ", ".join(result.overflows))
+    if compared is not None:
+        table = Table("output", "largest deviation", "largest reference", title=compared.engine)
+        for name, row in compared.rows.items():
+            table.add_row(name, f"{row.deviation:.3g}", f"{row.magnitude:.4g}")
+        out.print(table)
+
+
+@app.command()
+def run(
+    artifact: ArtifactArgument,
+    inputs: InputOption,
+    weights: WeightsOption = None,
+    output: OutputOption = None,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="native: three processes over TLS; party-interpreter: in this process."),
+    ] = Engine.native,
+    network: Annotated[Shape, typer.Option(help="Imitate this network on every link.")] = (
+        Shape.none
+    ),
+    repeat: Annotated[int, typer.Option(min=1, help="Number of runs in one session.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Compute threads of each party.")] = 1,
+    deadline: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to wait for any one message.")
+    ] = 10.0,
+    stats: Annotated[
+        Path | None, typer.Option("--json", metavar="stats.json", help="Write statistics here.")
+    ] = None,
+) -> None:
+    """Run the three parties on this machine; this command is client and model owner."""
+    from mpcc import api, options
+    from mpcc.artifact import atomic_write
+
+    loaded = _artifact(artifact)
+    arrays = options.load_arrays(inputs, "--input")
+    with _status("running"):
+        result = api.run_local(
+            loaded,
+            weights or artifact,
+            arrays,
+            engine=engine.value,
+            network=network.value,
+            repeat=repeat,
+            threads=threads,
+            deadline=deadline,
+        )
+    _write_outputs(result.outputs, output)
+    figures = result.stats
+    seconds = sorted(figures["online_seconds"])
+    total = sum(figures["bytes_sent"].values())
+    out.print(
+        f"{figures['engine']}: online {seconds[len(seconds) // 2]:.4f} s (median of "
+        f"{len(seconds)}), setup {figures['setup_seconds']:.3f} s, {figures['rounds']} rounds, "
+        f"{total / 1e6:.3f} MB per run over all links",
+        highlight=False,
+    )
+    if stats is not None:
+        with atomic_write(stats) as file:
+            file.write((json.dumps(figures, indent=1) + "\n").encode())
+        err.print(f"wrote {stats}", highlight=False)
+
+
+@app.command()
+def inspect(
+    artifact: ArtifactArgument,
+    stage: Annotated[Stage, typer.Option(help="Level of the IR.")] = Stage.secure,
+    party: Annotated[
+        int | None, typer.Option(min=0, max=2, help="Only this party's ops (stage party).")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="Text or Graphviz.")] = Format.text,
+) -> None:
+    """Print the program at one level; the party level is decoded from the GraphDef itself."""
+    from mpcc import api
+
+    text = api.inspect(_artifact(artifact), stage.value, party, form.value)
+    sys.stdout.write(text)
+
+
+@app.command()
+def cost(
+    artifact: ArtifactArgument,
+    network: Annotated[
+        str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network profile.")
+    ] = "lan",
+    html: Annotated[
+        Path | None, typer.Option(metavar="report.html", help="Write a self-contained page.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="cost.json", help="Write the figures.")
+    ] = None,
+) -> None:
+    """Predict bytes, rounds and network time, per layer and in total."""
+    from mpcc import api
+    from mpcc.artifact import atomic_write
+
+    report = api.cost(_artifact(artifact), network)
+    out.print(report.table())
+    for path, text in ((html, report.html), (json_path, report.json)):
+        if path is not None:
+            with atomic_write(path) as file:
+                file.write(text().encode())
+            err.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def ops() -> None:
+    """List what the importers accept, the protocols, and the operators of every level."""
+    from mpcc import api
+
+    for table in api.ops_tables():
+        out.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: native engine, instruction sets, TLS, optional packages."""
+    from mpcc import api
+
+    table = Table("check", "result", "")
+    healthy = True
+    for check in api.doctor():
+        healthy &= check.ok or not check.required
+        mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.required else "absent"
+        table.add_row(check.name, mark, check.detail)
+    out.print(table)
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import mpcc
+
+        out.print(f"mpcc {mpcc.__version__}", highlight=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: user errors become one readable message and an exit code."""
+    try:
+        app()
+    except MpccError as error:
+        for diagnostic in error.diagnostics:
+            err.print(f"[bold red]error[/] {diagnostic.code}: ", end="", highlight=False)
+            err.print(diagnostic.what, markup=False, highlight=False, soft_wrap=True)
+            for label, text in (("where", diagnostic.where), ("fix", diagnostic.fix)):
+                if text:
+                    err.print(f"  {label}: {text}", markup=False, highlight=False, soft_wrap=True)
+        code = error.code
+        raise SystemExit(3 if code.startswith(("E-net", "E-party")) else 2) from None
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        raise SystemExit(130) from None

@@ -1,0 +1,109 @@
+"""Shared parts of the party-level declarations: type checks and the operator base class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.ir.define import Attr, Attributes, InferenceError, Operation
+from mpcc.ir.types import PLACES, BitsType, PartyType, RingType, Shape, Type, element_count
+
+__all__ = [
+    "PHASES",
+    "PLACE_ATTR",
+    "RING_ATTR",
+    "SHAPE_ATTR",
+    "Array",
+    "PartyOperation",
+    "bits_type",
+    "check_lanes",
+    "checked_place",
+    "checked_ring",
+    "checked_shape",
+    "fail",
+    "ring_type",
+    "same_types",
+    "word_dtype",
+]
+
+Array = npt.NDArray[Any]
+
+PHASES = ("setup", "offline", "online")
+
+PLACE_ATTR = Attr("str", "place that runs the op")
+SHAPE_ATTR = Attr("ints", "shape of the result")
+RING_ATTR = Attr("int", "bits of a ring word, 32 or 64", 64)
+
+
+def fail(cls: type[Operation], what: str) -> InferenceError:
+    """An inference error that names the operator."""
+    return InferenceError(f"{cls.name}: {what}")
+
+
+def ring_type(cls: type[Operation], type_: Type) -> RingType:
+    """The type, if it is a ring tensor."""
+    if not isinstance(type_, RingType):
+        raise fail(cls, f"needs a ring tensor, not {type_}")
+    return type_
+
+
+def bits_type(cls: type[Operation], type_: Type) -> BitsType:
+    """The type, if it is bits."""
+    if not isinstance(type_, BitsType):
+        raise fail(cls, f"needs bits, not {type_}")
+    return type_
+
+
+def same_types(cls: type[Operation], types: Sequence[Type]) -> None:
+    """Refuse operands of different types."""
+    if any(t != types[0] for t in types):
+        raise fail(cls, f"operands differ: {', '.join(map(str, types))}")
+
+
+def checked_place(cls: type[Operation], place: str) -> str:
+    """The place, if it exists."""
+    if place not in PLACES:
+        raise fail(cls, f"unknown place {place!r}")
+    return place
+
+
+def checked_ring(cls: type[Operation], ring: int) -> int:
+    """The ring size, if it is one of those offered."""
+    if ring not in (32, 64):
+        raise fail(cls, f"rings have 32 or 64 bits, not {ring}")
+    return ring
+
+
+def checked_shape(cls: type[Operation], shape: Shape) -> Shape:
+    """The shape, if no dimension is negative."""
+    if any(d < 0 for d in shape):
+        raise fail(cls, f"negative dimension in {shape}")
+    return shape
+
+
+def check_lanes(cls: type[Operation], bits: BitsType, ring: RingType) -> None:
+    """Refuse bits and a ring tensor that differ in lanes or place."""
+    if bits.place != ring.place or bits.lanes != element_count(ring.shape):
+        raise fail(cls, f"{bits} and {ring} have different lanes or places")
+
+
+class PartyOperation(Operation):
+    """A party-level operator with its numpy reference."""
+
+    elementwise: ClassVar[bool] = False
+    """Lane i of the results depends on lane i of the operands only, so it may stand in a region."""
+
+    @classmethod
+    def evaluate(
+        cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
+    ) -> Array:
+        """The result for operand buffers ``args``; types give shapes and layouts."""
+        raise NotImplementedError(cls.name)
+
+
+def word_dtype(ring: int) -> type[np.unsignedinteger[Any]]:
+    """Numpy dtype of a ring word."""
+    return np.uint64 if ring == 64 else np.uint32

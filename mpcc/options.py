@@ -1,0 +1,257 @@
+"""Options of the compiler, their text forms on the command line, and the debug variables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.errors import Diagnostic, MpccError, collect
+
+__all__ = [
+    "DEBUG_VARIABLES",
+    "CompileOptions",
+    "calibration_samples",
+    "load_arrays",
+    "parse_owners",
+    "parse_ranges",
+    "parse_shapes",
+]
+
+Array = npt.NDArray[Any]
+
+DEBUG_VARIABLES = {
+    "MPCC_ISA": "forces the native kernels' instruction set: scalar, avx2, avx512 or amx",
+}
+"""Environment variables that change how mpcc runs, never what it computes."""
+
+RANGE_POLICIES = ("proved", "guarded", "observed")
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What a compilation is asked for.
+
+    Attributes:
+        shapes: static shapes of inputs whose dimensions the model leaves open.
+        owners: role (``client``, ``model``, ``public``) of named inputs and weights.
+        weights: ``secret`` or ``public``, for all weights without an entry in ``owners``.
+        protocol: name of a protocol in ``mpcc.protocols``.
+        range_policy: ``proved``, ``guarded`` or ``observed``; None chooses ``observed`` when
+            there is calibration data and ``proved`` otherwise.
+        input_ranges: (lo, hi) accepted for named inputs; the client refuses values outside.
+        keep_names: whether the artifact keeps the source model's node names.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    weights: str = "secret"
+    protocol: str = "rep3"
+    range_policy: str | None = None
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    keep_names: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("secret", "public"):
+            raise MpccError.of(
+                "E-option-weights",
+                f"weights can be secret or public, not {self.weights!r}",
+                "--weights",
+            )
+        if self.range_policy is not None and self.range_policy not in RANGE_POLICIES:
+            raise MpccError.of(
+                "E-option-range",
+                f"unknown range policy {self.range_policy!r}",
+                "--range",
+                f"use one of {', '.join(RANGE_POLICIES)}",
+            )
+
+
+def _split(items: Sequence[str], option: str, example: str) -> dict[str, str]:
+    """NAME=VALUE pairs; the last '=' separates, since names of tensors may hold one."""
+    problems: list[Diagnostic] = []
+    pairs: dict[str, str] = {}
+    for item in items:
+        name, equals, value = item.rpartition("=")
+        if not equals or not name or not value:
+            problems.append(
+                Diagnostic(
+                    "E-option-syntax", f"{item!r} is not NAME=VALUE", option, f"write {example}"
+                )
+            )
+        elif name in pairs:
+            problems.append(Diagnostic("E-option-twice", f"{name!r} is given twice", option))
+        pairs[name] = value
+    collect(problems)
+    return pairs
+
+
+def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` options; MpccError names every one that is malformed."""
+    example = "--shape image=1,3,224,224"
+    problems: list[Diagnostic] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, text in _split(items, "--shape", example).items():
+        try:
+            shape = tuple(int(part) for part in text.split(","))
+        except ValueError:
+            shape = (0,)
+        if min(shape) < 1:
+            problems.append(
+                Diagnostic(
+                    "E-option-shape", f"{text!r} is no list of positive sizes", "--shape", example
+                )
+            )
+        shapes[name] = shape
+    collect(problems)
+    return shapes
+
+
+def parse_ranges(items: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """``NAME=lo:hi`` options; MpccError names every one that is malformed."""
+    example = "write --input-range image=-1:1"
+    problems: list[Diagnostic] = []
+    ranges: dict[str, tuple[float, float]] = {}
+    for name, text in _split(items, "--input-range", example[6:]).items():
+        try:
+            lo, hi = (float(part) for part in text.split(":"))
+        except ValueError:
+            lo, hi = math.nan, math.nan
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
+            problems.append(
+                Diagnostic(
+                    "E-option-interval", f"{text!r} is no interval lo:hi", "--input-range", example
+                )
+            )
+        ranges[name] = (lo, hi)
+    collect(problems)
+    return ranges
+
+
+def parse_owners(items: Sequence[str]) -> dict[str, str]:
+    """``NAME=ROLE`` options with ROLE client, model or public."""
+    roles = ("client", "model", "public")
+    owners = _split(items, "--owner", "--owner mean=public")
+    collect(
+        Diagnostic(
+            "E-option-owner",
+            f"{name!r} cannot be owned by {role!r}",
+            "--owner",
+            f"use one of {', '.join(roles)}",
+        )
+        for name, role in owners.items()
+        if role not in roles
+    )
+    return owners
+
+
+def _read(path: Path, option: str) -> Array | Mapping[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise MpccError.of("E-file-missing", f"no file {path}", option) from None
+    except (OSError, ValueError, EOFError) as error:
+        raise MpccError.of(
+            "E-file-format",
+            f"{path} is no .npy or .npz file of plain arrays ({type(error).__name__})",
+            option,
+            "save it with numpy.save or numpy.savez",
+        ) from None
+
+
+def load_arrays(items: Sequence[str], option: str) -> dict[str, Array]:
+    """Arrays from ``NAME=x.npy`` and ``DATA.npz`` arguments, by name.
+
+    Raises:
+        MpccError: a file is missing, has another format, or names an array twice.
+    """
+    arrays: dict[str, Array] = {}
+    for item in items:
+        name, _, path = item.rpartition("=")
+        found = _read(Path(path), option)
+        if isinstance(found, np.ndarray):
+            if not name:
+                raise MpccError.of(
+                    "E-option-syntax",
+                    f"{item} is a single array, so it needs the name of an input",
+                    option,
+                    f"write NAME={item}",
+                )
+            found = {name: found}
+        elif name:
+            raise MpccError.of(
+                "E-option-syntax", f"{path} has names of its own", option, f"write {path}"
+            )
+        for key, array in found.items():
+            if key in arrays:
+                raise MpccError.of("E-option-twice", f"{key!r} is given twice", option)
+            arrays[key] = array
+    return arrays
+
+
+def calibration_samples(
+    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+) -> list[dict[str, Array]]:
+    """Split calibration arrays into one dict of inputs per sample.
+
+    Args:
+        arrays: per input [S, *shape], or [S, *shape[1:]] where the input's batch axis is 1, or
+            one sample [*shape].
+        shapes: static shape of every input of the model.
+
+    Raises:
+        MpccError: an input is missing, unknown, not finite, of another shape, or the numbers
+            of samples differ.
+    """
+    problems: list[Diagnostic] = []
+    columns: dict[str, Array] = {}
+    for name in sorted(set(arrays) - set(shapes)):
+        problems.append(
+            Diagnostic(
+                "E-calibrate-name",
+                f"the model has no input {name!r}",
+                "--calibrate",
+                f"its inputs are {', '.join(shapes)}",
+            )
+        )
+    for name, shape in shapes.items():
+        if name not in arrays:
+            problems.append(
+                Diagnostic("E-calibrate-name", f"no data for input {name!r}", "--calibrate")
+            )
+            continue
+        array = arrays[name].astype(np.float32)
+        if array.shape == shape:
+            array = array[None]
+        elif shape[:1] == (1,) and array.shape[1:] == shape[1:]:
+            array = array[:, None]
+        if array.shape[1:] != shape or array.shape[0] == 0:
+            problems.append(
+                Diagnostic(
+                    "E-calibrate-shape",
+                    f"{name!r} has shape {arrays[name].shape}, samples need {shape}",
+                    "--calibrate",
+                )
+            )
+        elif not bool(np.isfinite(array).all()):
+            problems.append(
+                Diagnostic("E-calibrate-values", f"{name!r} has infinities or NaN", "--calibrate")
+            )
+        columns[name] = array
+    if not problems and len({len(a) for a in columns.values()}) > 1:
+        counts = ", ".join(f"{n}: {len(a)}" for n, a in columns.items())
+        problems.append(
+            Diagnostic("E-calibrate-count", f"numbers of samples differ ({counts})", "--calibrate")
+        )
+    collect(problems)
+    count = len(next(iter(columns.values()))) if columns else 0
+    return [{name: array[i] for name, array in columns.items()} for i in range(count)]

@@ -1,0 +1,1 @@
+"""Running compiled programs: certificates, clusters, party processes, sessions."""
