@@ -189,14 +189,17 @@ def compile(
 ) -> None:
     """Compile MODEL into M.mpcc (public), M.weights and M.private.json (the model owner's own)."""
     from mpcc import api, options
+    from mpcc.ir.phi import FormatOptions
 
     settings = options.CompileOptions(
         shapes=options.parse_shapes(shape or []),
         owners=options.parse_owners(owner or []),
         weights=weights.value,
         protocol=protocol,
-        range_policy=None if range_policy is None else range_policy.value,
-        input_ranges=options.parse_ranges(input_range or []),
+        formats=FormatOptions(
+            policy=None if range_policy is None else range_policy.value,
+            input_ranges=options.parse_ranges(input_range or []),
+        ),
         keep_names=keep_names,
     )
     data = None if calibrate is None else options.load_arrays([str(calibrate)], "--calibrate")

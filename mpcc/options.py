@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.phi import FormatOptions
 
 __all__ = [
     "DEBUG_VARIABLES",
@@ -30,9 +31,6 @@ DEBUG_VARIABLES = {
 }
 """Environment variables that change how mpcc runs, never what it computes."""
 
-RANGE_POLICIES = ("proved", "guarded", "observed")
-
-
 @dataclass(frozen=True)
 class CompileOptions:
     """What a compilation is asked for.
@@ -42,9 +40,7 @@ class CompileOptions:
         owners: role (``client``, ``model``, ``public``) of named inputs and weights.
         weights: ``secret`` or ``public``, for all weights without an entry in ``owners``.
         protocol: name of a protocol in ``mpcc.protocols``.
-        range_policy: ``proved``, ``guarded`` or ``observed``; None chooses ``observed`` when
-            there is calibration data and ``proved`` otherwise.
-        input_ranges: (lo, hi) accepted for named inputs; the client refuses values outside.
+        formats: ranges, accuracy and disclosure, see :class:`mpcc.ir.phi.FormatOptions`.
         keep_names: whether the artifact keeps the source model's node names.
     """
 
@@ -52,8 +48,7 @@ class CompileOptions:
     owners: Mapping[str, str] = field(default_factory=dict)
     weights: str = "secret"
     protocol: str = "rep3"
-    range_policy: str | None = None
-    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    formats: FormatOptions = field(default_factory=FormatOptions)
     keep_names: bool = False
 
     def __post_init__(self) -> None:
@@ -62,13 +57,6 @@ class CompileOptions:
                 "E-option-weights",
                 f"weights can be secret or public, not {self.weights!r}",
                 "--weights",
-            )
-        if self.range_policy is not None and self.range_policy not in RANGE_POLICIES:
-            raise MpccError.of(
-                "E-option-range",
-                f"unknown range policy {self.range_policy!r}",
-                "--range",
-                f"use one of {', '.join(RANGE_POLICIES)}",
             )
 
 

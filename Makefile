@@ -1,0 +1,94 @@
+# Everything sets itself up: `make demo` and `make test` work in a fresh clone.
+# What the system must have is checked first, all at once (scripts/check_system.py).
+
+PYTHON ?= python3
+VENV ?= .venv
+# pytest-xdist: "auto" is one worker per core.
+WORKERS ?= auto
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+BUILD := build/native
+NATIVE_SOURCES := $(shell find runtime_native -type f 2>/dev/null)
+CXX_SOURCES := $(filter %.h %.cc %.cpp,$(NATIVE_SOURCES))
+PY_SOURCES := $(wildcard mpcc) scripts examples benchmarks tests
+
+# The environment of an activated virtual environment, without activating it: the build finds
+# cmake and ninja of the environment, the tests find mpcc.
+export PATH := $(abspath $(BIN)):$(PATH)
+unexport PYTHONPATH PYTHONHOME
+
+.DELETE_ON_ERROR:
+# The steps install into one environment; the compiler runs in parallel by itself.
+.NOTPARALLEL:
+.PHONY: help setup native native-tests demo test test-fast lint format bench clean distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup: $(STAMPS)/native ## virtual environment in .venv, mpcc in it (editable), native code built
+
+native: $(STAMPS)/native ## rebuild the native code where it changed
+
+native-tests: $(STAMPS)/native-tests ## build the native test programs
+
+demo: $(STAMPS)/demo ## a real face detector on a photograph that no party sees
+	@$(BIN)/python -m examples.blazeface.demo
+
+test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests ## all tests (under 30 minutes)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests (2 minutes)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not tensorflow" $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev ## ruff, strict types, clang-format
+	@$(BIN)/ruff check $(PY_SOURCES)
+	@$(BIN)/ruff format --check $(PY_SOURCES)
+	@$(BIN)/mypy $(PY_SOURCES)
+	@$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+
+format: $(STAMPS)/dev ## rewrite sources in the common format
+	@$(BIN)/ruff check --fix --quiet $(PY_SOURCES) || true
+	@$(BIN)/ruff format $(PY_SOURCES)
+	@$(BIN)/clang-format -i $(CXX_SOURCES)
+
+bench: $(STAMPS)/dev ## benchmarks (see benchmarks/)
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## remove what was built; keeps .venv and fetched models
+	rm -rf build out .hypothesis .pytest_cache .ruff_cache .cache/mypy
+	rm -f $(STAMPS)/native $(STAMPS)/native-tests
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also remove .venv and fetched models
+	rm -rf $(VENV) .cache
+
+# --- set-up, one stamp per step --------------------------------------------------------------
+
+$(STAMPS)/venv: scripts/check_system.py
+	@$(PYTHON) scripts/check_system.py --install
+	@echo "== virtual environment and build tools"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.21" "ninja>=1.10"
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
+	@echo "== mpcc and its native code (the first build takes some minutes)"
+	@$(PIP) install --no-build-isolation --editable .
+	@touch $@
+
+# The same build tree with the test programs switched on: what is compiled already stays.
+$(STAMPS)/native-tests: $(STAMPS)/native
+	@echo "== native tests"
+	@cmake -S runtime_native -B $(BUILD) -DMPCC_BUILD_TESTS=ON > $(BUILD)/configure-tests.log \
+	  || (cat $(BUILD)/configure-tests.log && false)
+	@cmake --build $(BUILD) -- --quiet
+	@touch $@
+
+# mpcc is installed already, so pip takes its extras from there.
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/tensorflow: pyproject.toml | $(STAMPS)/native
+	@echo "== packages for $(@F)"
+	@$(PIP) install "mpcc[$(@F)]"
+	@touch $@

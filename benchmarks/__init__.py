@@ -1,0 +1,1 @@
+"""Benchmarks: what mpcc is timed on, and how."""

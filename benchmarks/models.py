@@ -1,0 +1,162 @@
+"""The benchmark networks A and C, made on the spot with seeded weights.
+
+They are the networks that the papers of this field time: A is SecureML's (Mohassel and Zhang 2017,
+784-128-128-10), C is the "LeNet" of Chameleon, SecureNN and Falcon (two 5x5 convolutions with 20
+and 50 channels, 800-500-10). The weights are He-initialised, not trained: time, bytes and rounds do
+not depend on their values.
+
+Model bytes are a function of the seed alone, so that results of two runs speak of the same program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+__all__ = ["NETWORKS", "Network", "network_a", "network_c", "sample_inputs"]
+
+OPSET = 13
+#: Written into the file instead of the installed onnx package's newest, for equal bytes.
+IR_VERSION = 8
+INPUT_NAME = "image"
+OUTPUT_NAME = "logits"
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One benchmark network.
+
+    Attributes:
+        name: "A" or "C".
+        description: its layers, for tables.
+        model: ONNX, one input ``image`` and one output ``logits`` of shape ``[batch, 10]``.
+        input_shape: with the batch first.
+    """
+
+    name: str
+    description: str
+    model: onnx.ModelProto
+    input_shape: tuple[int, ...]
+
+    def serialized(self) -> bytes:
+        """The ONNX file: the same bytes for the same seed and batch."""
+        return self.model.SerializeToString(deterministic=True)
+
+
+class _Builder:
+    """Adds nodes one after the other; every node takes the last one's output."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.value = INPUT_NAME
+
+    def node(self, op: str, *operands: str, **attributes: Any) -> None:
+        name = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node(op, [self.value, *operands], [name], name=name, **attributes)
+        )
+        self.value = name
+
+    def weight(self, name: str, shape: tuple[int, ...], fan_in: int) -> str:
+        """He et al. 2015: normal with variance 2 / fan_in."""
+        values = self.generator.standard_normal(shape, np.float32)
+        values *= np.float32(np.sqrt(2.0 / fan_in))
+        return self._constant(name, values)
+
+    def bias(self, name: str, size: int) -> str:
+        """Small and not zero, so that a forgotten bias shows in the result."""
+        values = self.generator.uniform(-0.1, 0.1, size).astype(np.float32)
+        return self._constant(name, values)
+
+    def dense(self, inputs: int, outputs: int) -> None:
+        number = len(self.weights) // 2 + 1
+        weight = self.weight(f"w{number}", (outputs, inputs), inputs)
+        self.node("Gemm", weight, self.bias(f"b{number}", outputs), transB=1)
+
+    def conv(self, inputs: int, outputs: int, kernel: int) -> None:
+        number = len(self.weights) // 2 + 1
+        shape = (outputs, inputs, kernel, kernel)
+        weight = self.weight(f"w{number}", shape, inputs * kernel * kernel)
+        bias = self.bias(f"b{number}", outputs)
+        self.node("Conv", weight, bias, kernel_shape=[kernel, kernel], strides=[1, 1])
+
+    def relu(self) -> None:
+        self.node("Relu")
+
+    def maxpool(self) -> None:
+        self.node("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+
+    def flatten(self) -> None:
+        self.node("Flatten", axis=1)
+
+    def _constant(self, name: str, values: FloatArray) -> str:
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def finish(self, name: str, description: str, input_shape: tuple[int, ...]) -> Network:
+        self.nodes[-1].output[0] = OUTPUT_NAME
+        graph = helper.make_graph(
+            self.nodes,
+            f"network_{name}",
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, input_shape)],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [input_shape[0], 10])],
+            self.weights,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+        model.ir_version = IR_VERSION
+        model.producer_name = "mpcc-benchmarks"
+        onnx.checker.check_model(model, full_check=True)
+        return Network(name, description, model, input_shape)
+
+
+def network_a(batch: int = 1, seed: int = 1) -> Network:
+    """784-128-relu-128-relu-10 on ``[batch, 784]``."""
+    build = _Builder(seed)
+    build.dense(784, 128)
+    build.relu()
+    build.dense(128, 128)
+    build.relu()
+    build.dense(128, 10)
+    return build.finish("A", "784-128-relu-128-relu-10", (batch, 784))
+
+
+def network_c(batch: int = 1, seed: int = 1) -> Network:
+    """Conv 20@5x5, relu, maxpool 2, conv 50@5x5, relu, maxpool 2, 800-500, relu, 10.
+
+    On ``[batch, 1, 28, 28]``; ONNX is channels first.
+    """
+    build = _Builder(seed)
+    for inputs, outputs in ((1, 20), (20, 50)):
+        build.conv(inputs, outputs, 5)
+        build.relu()
+        build.maxpool()
+    build.flatten()
+    build.dense(800, 500)
+    build.relu()
+    build.dense(500, 10)
+    description = "conv20@5x5-relu-maxpool2-conv50@5x5-relu-maxpool2-500-relu-10"
+    return build.finish("C", description, (batch, 1, 28, 28))
+
+
+#: By name; each takes ``batch`` and ``seed``.
+NETWORKS = {"A": network_a, "C": network_c}
+
+
+def sample_inputs(network: Network, count: int = 1, seed: int = 1) -> list[dict[str, FloatArray]]:
+    """Inputs by name in [0, 1], a third of the pixels exactly 0, like digits on a dark ground."""
+    generator = np.random.default_rng(seed)
+    samples = []
+    for _ in range(count):
+        image = generator.random(network.input_shape, np.float32)
+        image[generator.random(network.input_shape) < 1 / 3] = 0
+        samples.append({INPUT_NAME: image})
+    return samples

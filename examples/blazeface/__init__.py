@@ -1,0 +1,1 @@
+"""BlazeFace, a small face detector, on photographs that ship with scikit-image."""
