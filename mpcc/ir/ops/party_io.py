@@ -188,6 +188,7 @@ class Transfer(PartyOperation):
         "to": Attr("str", "receiving place"),
         "step": Attr("str", "protocol step, named in errors and reports"),
     }
+    side_effect = True
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:

@@ -1,0 +1,550 @@
+"""The Python API: compile, simulate, run, inspect, predict cost.
+
+This module is the driver that ties the packages together; nothing else imports all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import RenderableType
+from rich.table import Table
+
+import mpcc
+from mpcc import artifact as files
+from mpcc import cost as costs
+from mpcc.artifact import Artifact
+from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.core import Module
+from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.dot import to_dot
+from mpcc.ir.interp import fixed, real
+from mpcc.ir.ops import tensor
+from mpcc.ir.phi import Phi
+from mpcc.ir.text import print_module
+from mpcc.ir.types import place_of
+from mpcc.options import CompileOptions, calibration_samples
+
+__all__ = [
+    "Comparison",
+    "Compiled",
+    "Deviation",
+    "RunResult",
+    "Simulated",
+    "compare",
+    "compile",
+    "cost",
+    "inspect",
+    "run_local",
+    "simulate",
+]
+
+Array = npt.NDArray[Any]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a compilation gives.
+
+    Attributes:
+        artifact: the public program.
+        weights: folded fixed-point weights by name, the model owner's own.
+        private: exact ranges, errors per layer and the like, the model owner's own.
+        cost: the predicted cost.
+        seconds: (stage, wall time) of the compilation.
+    """
+
+    artifact: Artifact
+    weights: Mapping[str, Array] = field(repr=False)
+    private: Mapping[str, Any] = field(repr=False)
+    cost: costs.Report
+    seconds: tuple[tuple[str, float], ...]
+
+    def save(self, path: PathLike) -> list[Path]:
+        """Write the artifact, and beside it the weights and the private report (mode 0600).
+
+        Returns:
+            The three paths.
+        """
+        public = Path(path)
+        weights, private = weights_path(public), public.with_suffix(".private.json")
+        files.save_weights(weights, self.weights, self.artifact.program_sha256)
+        files.save_private(private, self.private)
+        self.artifact.save(public)
+        return [public, weights, private]
+
+    def summary(self) -> RenderableType:
+        """A short table for people: formats, cost, what is disclosed."""
+        phi = Phi.from_json(json.dumps(dict(self.artifact.phi)))
+        table = Table("", "", show_header=False)
+        table.add_row("protocol", self.artifact.protocol)
+        table.add_row(
+            "numbers",
+            f"Z_2^{phi.ring}, {phi.frac} fraction bits, ranges {phi.policy}",
+        )
+        for port in self.artifact.inputs:
+            table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
+        for label, text in self.cost.headline():
+            table.add_row(label, text)
+        table.add_row("disclosed", f"{phi.size_bits} bits of formats")
+        if phi.policy == "observed":
+            table.add_row(
+                "beware", "an input that exceeds the calibrated ranges 2^8 times gives nonsense"
+            )
+        return table
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Outputs of the fixed-point simulator.
+
+    Attributes:
+        outputs: float arrays by output name.
+        overflows: ops whose values left their declared range.
+    """
+
+    outputs: dict[str, Array]
+    overflows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outputs of a run and its statistics (the keys of ``stats.json``)."""
+
+    outputs: dict[str, Array]
+    stats: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Largest deviation of one output from the reference, and the reference's largest value."""
+
+    deviation: float
+    magnitude: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison with the model in floating point.
+
+    Attributes:
+        engine: what computed the reference.
+        rows: by output name.
+    """
+
+    engine: str
+    rows: dict[str, Deviation]
+
+
+def weights_path(artifact: PathLike) -> Path:
+    """Where the weights of an artifact lie by default: ``M.mpcc`` -> ``M.weights``."""
+    path = Path(artifact)
+    return path if path.suffix == ".weights" else path.with_suffix(".weights")
+
+
+def _nothing(step: str) -> None:
+    """No progress wanted."""
+
+
+def compile(
+    model: PathLike | bytes,
+    *,
+    options: CompileOptions | None = None,
+    calibration: Mapping[str, Array] | None = None,
+    network: str = "lan",
+    dump_after: Sequence[str] = (),
+    dump: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] = _nothing,
+) -> Compiled:
+    """Compile a model.
+
+    Args:
+        model: path or bytes of an ONNX file.
+        options: see :class:`mpcc.options.CompileOptions`.
+        calibration: sample inputs, [samples, ...] per input name; seen by the analysis only.
+        network: profile of the cost report: ``lan``, ``wan``, ``none`` or a TOML file.
+        dump_after: names of passes after which the IR goes to ``dump``.
+        dump: takes IR text.
+        progress: told the name of each stage as it begins.
+
+    Raises:
+        MpccError: the model, the options or the data; all problems at once where possible.
+    """
+    from mpcc.emit.graphdef import emit
+    from mpcc.frontend.onnx.loader import import_onnx
+    from mpcc.passes import PASSES, pipeline
+    from mpcc.passes.analyse import analyse
+    from mpcc.passes.base import Checkpoint, Manager
+    from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
+    from mpcc.protocols import lower_program, protocol_named
+
+    chosen = options or CompileOptions()
+    protocol = protocol_named(chosen.protocol)
+    profile = costs.profile(network)
+    known = {*PASSES, "all", "import", "lower-tensor-to-secure", "lower-secure-to-party"}
+    collect(
+        Diagnostic(
+            "E-option-pass",
+            f"no pass {name!r}",
+            "--dump-after",
+            f"known: {', '.join(sorted(known))}",
+        )
+        for name in dump_after
+        if name not in known
+    )
+    checkpoint = Checkpoint(DIALECTS, dump_after, dump)
+
+    def dump_level(name: str, module: Module) -> None:
+        if dump is not None and {"all", name} & set(dump_after):
+            dump(f"// after {name}\n" + print_module(module))
+
+    progress("importing")
+    imported = import_onnx(
+        os.fspath(model) if not isinstance(model, bytes) else model,
+        chosen.shapes,
+        chosen.owners,
+        chosen.weights,
+    )
+    dump_level("import", imported.module)
+    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+
+    progress("choosing number formats")
+    samples = calibration_samples(calibration or {}, {p.name: p.shape for p in imported.inputs})
+    analysis = analyse(module, imported.constants, samples, chosen.formats)
+
+    constants: Mapping[str, Array] = imported.constants
+    if not chosen.keep_names:
+        names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
+        module = Manager(pipeline.PUBLISH, checkpoint).run(module)
+        renamed = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
+        constants = {
+            new: imported.constants[old] for old, new in zip(names, renamed, strict=True)
+        }
+
+    progress("building the fixed-point program")
+    secure = build_secure(module, analysis.phi, chosen.formats)
+    dump_level("lower-tensor-to-secure", secure)
+
+    progress("lowering to the parties")
+    party = lower_program(secure, protocol).party
+    dump_level("lower-secure-to-party", party)
+    party = Manager(pipeline.PARTY, checkpoint).run(party)
+    program = emit(party)
+
+    progress("predicting cost")
+    report = costs.predict(party, profile)
+    artifact = Artifact.create(
+        tensor_module=module,
+        secure_module=secure,
+        program=program,
+        protocol=protocol.name,
+        phi=asdict(analysis.phi),
+        inputs=[
+            {**op.attrs, "name": op.attrs["name"]} for op in secure.main.walk("secure.input")
+        ],
+        outputs=[asdict(port) for port in imported.outputs],
+        cost=report.to_json(),
+        version=mpcc.__version__,
+    )
+    weights = encode_weights(constants, secure)
+    return Compiled(artifact, weights, analysis.private, report, tuple(checkpoint.seconds))
+
+
+def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs as float32 of the right shapes and ranges; MpccError lists all that is wrong."""
+    problems: list[Diagnostic] = []
+    arrays: dict[str, Array] = {}
+    ports = {port["name"]: port for port in artifact.inputs}
+    for name in sorted(set(given) - set(ports)):
+        problems.append(
+            Diagnostic(
+                "E-input-name", f"no input {name!r}", "inputs", f"known: {', '.join(ports)}"
+            )
+        )
+    for name, port in ports.items():
+        if name not in given:
+            problems.append(Diagnostic("E-input-missing", f"input {name!r} is not given"))
+            continue
+        array = np.asarray(given[name])
+        shape = tuple(port["shape"])
+        if array.dtype.kind not in "fiub" or array.shape != shape:
+            problems.append(
+                Diagnostic(
+                    "E-input-shape",
+                    f"needs numbers of shape {shape}, got {array.dtype} {array.shape}",
+                    f"input {name}",
+                )
+            )
+            continue
+        array = array.astype(np.float32)
+        # A comparison with NaN is false, so NaN is refused here too. The offending values are
+        # the client's secret and stay out of the message.
+        if not bool(np.all((array >= port["lo"]) & (array <= port["hi"]))):
+            problems.append(
+                Diagnostic(
+                    "E-input-range",
+                    f"values outside [{port['lo']}, {port['hi']}] or not finite",
+                    f"input {name}",
+                    "scale the data as the model expects it, or compile with --input-range",
+                )
+            )
+        arrays[name] = array
+    collect(problems)
+    return arrays
+
+
+def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Mapping[str, Array]:
+    if isinstance(weights, Mapping):
+        return weights
+    return files.load_weights(weights_path(weights), artifact.program_sha256)
+
+
+def simulate(
+    artifact: Artifact,
+    weights: PathLike | Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    *,
+    rounding: fixed.Rounding = "random",
+    seed: int = 0,
+) -> Simulated:
+    """Run the fixed-point program in the clear.
+
+    Args:
+        artifact: the program.
+        weights: the weights file, the artifact's path beside it, or the arrays.
+        inputs: float arrays by input name, in the program's shapes.
+        rounding: of stochastic truncations: ``floor``, ``random``, ``worst``, or the coins of a
+            run by op number.
+        seed: of ``random``.
+    """
+    result = fixed.simulate(
+        artifact.secure_module,
+        _weights(artifact, weights),
+        _inputs(artifact, inputs),
+        rounding=rounding,
+        seed=seed,
+    )
+    return Simulated(result.outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
+
+
+def compare(
+    model: PathLike, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> Comparison:
+    """Compare outputs with the model in floating point.
+
+    onnxruntime computes the reference where it is installed, mpcc's float interpreter otherwise.
+
+    Raises:
+        MpccError: the model cannot be read or has other outputs.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        from mpcc.frontend.onnx.loader import import_onnx
+
+        imported = import_onnx(model, {n: a.shape for n, a in inputs.items()})
+        reference = real.run(imported.module, imported.constants, inputs)
+        engine = "mpcc float interpreter"
+    else:
+        session = onnxruntime.InferenceSession(
+            os.fspath(model), providers=["CPUExecutionProvider"]
+        )
+        names = [o.name for o in session.get_outputs()]
+        feeds = {n: np.asarray(a, np.float32) for n, a in inputs.items()}
+        reference = dict(zip(names, session.run(names, feeds), strict=True))
+        engine = f"onnxruntime {onnxruntime.__version__}"
+    collect(
+        Diagnostic("E-compare-output", f"the reference has no output {name!r}", os.fspath(model))
+        for name in outputs
+        if name not in reference
+    )
+    rows = {
+        name: Deviation(
+            float(np.max(np.abs(value - reference[name]), initial=0.0)),
+            float(np.max(np.abs(reference[name]), initial=0.0)),
+        )
+        for name, value in outputs.items()
+    }
+    return Comparison(engine, rows)
+
+
+def run_local(
+    artifact: Artifact,
+    weights: PathLike | Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    *,
+    engine: str = "native",
+    network: str = "none",
+    repeat: int = 1,
+    threads: int = 1,
+    deadline: float = 10.0,
+) -> RunResult:
+    """Run the three parties on this machine; the caller is client and model owner.
+
+    Args:
+        artifact: the program.
+        weights: the weights file, the artifact's path beside it, or the arrays.
+        inputs: float arrays by input name.
+        engine: ``native`` (three processes, mutual TLS 1.3) or ``party-interpreter`` (all places
+            in this process, for checking).
+        network: ``none``, or ``lan`` or ``wan`` imitated on every link (native engine).
+        repeat: runs in one session; each has its own keys.
+        threads: compute threads of each party.
+        deadline: seconds that any one message may take.
+
+    Raises:
+        MpccError: inputs or weights do not fit, or a party failed (``E-net-…``, ``E-party-…``).
+    """
+    from mpcc.runtime import session
+
+    data, words = _inputs(artifact, inputs), _weights(artifact, weights)
+    if engine == "party-interpreter":
+        return RunResult(*_interpret(artifact, words, data, repeat))
+    with session.Session(
+        artifact, words, network=network, threads=threads, deadline=deadline
+    ) as live:
+        runs = [live.run(data) for _ in range(repeat)]
+        return RunResult(runs[-1].outputs, live.statistics(runs))
+
+
+def _interpret(
+    artifact: Artifact, weights: Mapping[str, Array], inputs: Mapping[str, Array], repeat: int
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    import resource
+    import time
+
+    from mpcc.emit.graphdef import parse
+    from mpcc.ir.interp import party
+
+    start = time.perf_counter()
+    live = party.Session(parse(artifact.program), weights, party.FreshKeys())
+    setup = time.perf_counter() - start
+    seconds = []
+    for number in range(1, repeat + 1):
+        start = time.perf_counter()
+        result = live.run(inputs, number)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    stats = {
+        "engine": "party-interpreter",
+        "protocol": artifact.protocol,
+        "network": "none",
+        "online_seconds": seconds,
+        "setup_seconds": setup,
+        "rounds": result.rounds,
+        "bytes_sent": result.bytes_sent,
+        "setup_bytes_sent": live.setup.bytes_sent,
+        "wire_bytes": None,
+        "peak_rss_bytes": [peak],
+    }
+    return result.outputs, stats
+
+
+def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str = "text") -> str:
+    """The program at one level as text.
+
+    Args:
+        artifact: the program.
+        stage: ``tensor``, ``secure`` or ``party``; the party level is decoded from the GraphDef.
+        party: keep only ops and messages at this compute party.
+        form: ``text`` or ``dot`` (Graphviz).
+    """
+    from mpcc.emit.graphdef import parse
+
+    if stage == "party":
+        module = parse(artifact.program)
+    else:
+        module = artifact.tensor_module if stage == "tensor" else artifact.secure_module
+    if party is not None:
+        if stage != "party":
+            raise MpccError.of(
+                "E-option-party", "only the party level has parties", "--party", "add --stage party"
+            )
+        return _partition(module, f"P{party}")
+    return to_dot(module) if form == "dot" else print_module(module)
+
+
+def _partition(module: Module, place: str) -> str:
+    """Lines of the party module's text that concern one place: its ops, sends and receives."""
+    lines = print_module(module).splitlines()
+    head, body, tail = lines[:2], lines[2:-2], lines[-2:]
+    kept: list[str] = []
+    at = 0
+    for op in module.main.ops:
+        length = 1 if op.body is None else len(op.body.ops) + 3
+        places = {place_of(v.type) for v in (*op.operands, *op.results)}
+        if place in places:
+            kept += body[at : at + length]
+        at += length
+    return "\n".join([*head, *kept, *tail]) + "\n"
+
+
+def cost(artifact: Artifact, network: str = "lan") -> costs.Report:
+    """The cost of the program that is in the artifact, under a network profile.
+
+    Raises:
+        MpccError: the profile is unknown or malformed.
+    """
+    from mpcc.emit.graphdef import parse
+
+    return costs.predict(parse(artifact.program), costs.profile(network))
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``mpcc doctor``."""
+
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+
+
+def doctor() -> list[Check]:
+    """Examine this installation."""
+    import importlib.metadata
+    import platform
+
+    from mpcc.runtime import native
+
+    checks = [Check("python", True, True, platform.python_version())]
+    checks += [Check(*row) for row in native.checks()]
+    for package, use in (
+        ("onnxruntime", "reference of simulate --reference and of the demo"),
+        ("tensorflow-cpu", "checks that TensorFlow reads the emitted graph"),
+    ):
+        try:
+            checks.append(Check(package, True, False, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(Check(package, False, False, use))
+    return checks
+
+
+def ops_tables() -> list[Table]:
+    """Tables of what is supported: ONNX operators, protocols, operators of every level."""
+    from mpcc.frontend.onnx.loader import supported
+    from mpcc.protocols import PROTOCOLS
+
+    onnx = Table("ONNX operator", "notes", title="accepted, opset 7 and later")
+    for name, note in supported().items():
+        onnx.add_row(name, note)
+    protocols = Table("protocol", "what it is", "against whom", title="protocols")
+    for protocol in PROTOCOLS.values():
+        protocols.add_row(protocol.name, protocol.summary, protocol.threat_model)
+    tables = [onnx, protocols]
+    for level, dialect in DIALECTS.items():
+        table = Table("operator", "operands", "what it does", title=f"{level} IR")
+        for operation in dialect.operations.values():
+            first = (operation.__doc__ or "").strip().splitlines()[0]
+            table.add_row(operation.name, ", ".join(operation.operands), first)
+        tables.append(table)
+    return tables
+

@@ -1,0 +1,577 @@
+"""The artifact ``M.mpcc``, the owner's files beside it, and how files are written.
+
+``docs/artifact-format.md`` is the specification. An artifact is data, holds no secret, and is
+treated as hostile when it is loaded: names, sizes, versions and hashes are checked before anything
+in it is used. The program's nodes are read by :mod:`mpcc.emit`, which this module does not import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from mpcc.errors import MpccError
+from mpcc.ir.core import Module
+from mpcc.ir.define import Dialect
+from mpcc.ir.ops import secure, tensor
+from mpcc.ir.text import parse_module, print_module
+from mpcc.ir.types import OWNER_PLACES, PLACES
+from mpcc.ir.verify import verify
+
+__all__ = [
+    "FORMAT",
+    "Artifact",
+    "Weights",
+    "atomic_write",
+    "load_private",
+    "load_weights",
+    "save_private",
+    "save_weights",
+]
+
+FORMAT = 1
+"""Version of the artifact's and the weights file's format; another version is refused."""
+
+_MIB = 1 << 20
+_LIMITS = {
+    "manifest.json": 16 * _MIB,
+    "tensor.mpcc": 256 * _MIB,
+    "secure.mpcc": 256 * _MIB,
+    "program.pb": 256 * _MIB,
+    "cost.json": 64 * _MIB,
+}
+"""Entries in their order, with the most bytes of each, unpacked."""
+_MAX_FILE = 512 * _MIB
+_MAX_WEIGHTS = 64 * 1024 * _MIB
+_MAX_WEIGHTS_HEADER = 64 * _MIB
+_MAX_RANK = 16
+_INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
+_OUTPUT_FIELDS = ("name", "shape", "owner")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+Words = npt.NDArray[Any]
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when it is complete.
+
+    The data goes to a temporary file in the same directory, is flushed to the disk, and renamed.
+    If the block raises or the disk is full, the old file stays as it was and nothing else remains.
+
+    Args:
+        path: the file to write or replace.
+        mode: permissions of the new file, whatever the umask.
+
+    Raises:
+        MpccError: ``E-file-write`` with the system's reason.
+    """
+    target = Path(path)
+    temporary = ""
+    try:
+        # mkstemp opens with mode 0600, so a secret is never readable in between.
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        temporary = ""
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the rename itself
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise MpccError.of(
+            "E-file-write", f"cannot write: {error.strerror or error}", str(target)
+        ) from None
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _read(path: Path | str, limit: int, what: str) -> bytes:
+    """A whole file of at most ``limit`` bytes."""
+    try:
+        with open(path, "rb") as file:
+            # Piece by piece: one large read would reserve the limit's memory at once.
+            parts: list[bytes] = []
+            size = 0
+            while size <= limit and (part := file.read(_MIB)):
+                parts.append(part)
+                size += len(part)
+    except OSError as error:
+        raise MpccError.of(
+            "E-file-read", f"cannot read the {what}: {error.strerror or error}", str(path)
+        ) from None
+    if size > limit:
+        raise MpccError.of("E-file-size", f"the {what} has more than {limit} bytes", str(path))
+    return b"".join(parts)
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of numpy as JSON values."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _json_bytes(value: Any) -> bytes:
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+    return (text + "\n").encode()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key is given twice")
+    return table
+
+
+def _load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
+    """A JSON object; no duplicate keys, no NaN."""
+    try:
+        value = json.loads(
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+    except RecursionError:
+        raise MpccError.of(code, "nested too deeply", where) from None
+    except ValueError as error:
+        raise MpccError.of(code, f"not JSON: {error}", where) from None
+    if not isinstance(value, dict):
+        raise MpccError.of(code, "not a JSON object", where)
+    return value
+
+
+# --- the artifact --------------------------------------------------------------------------------
+
+
+class Artifact:
+    """A compiled program with all that is public about it.
+
+    Make one with :meth:`create` or :meth:`load`. The module of the party level is
+    ``mpcc.emit.parse(artifact.program)``.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> None:
+        self._manifest = dict(manifest)
+        self._entries = dict(entries)
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        tensor_module: Module,
+        secure_module: Module,
+        program: bytes,
+        protocol: str,
+        phi: Mapping[str, Any],
+        inputs: Sequence[Mapping[str, Any]],
+        outputs: Sequence[Mapping[str, Any]],
+        cost: Mapping[str, Any],
+        version: str,
+        owners: Sequence[str] = OWNER_PLACES,
+    ) -> Artifact:
+        """An artifact; the same arguments give the same bytes.
+
+        Args:
+            tensor_module: the model's architecture.
+            secure_module: its fixed-point form.
+            program: the GraphDef of the party level.
+            protocol: name of the protocol.
+            phi: what analysis chose and this file discloses, as JSON values.
+            inputs: per input ``name``, ``shape``, ``owner``, ``lo``, ``hi`` (range enforced); other
+                keys are left out.
+            outputs: per output ``name``, ``shape``, ``owner``, likewise.
+            cost: the public prediction, ``mpcc.cost.Cost.to_json()``.
+            version: mpcc's version.
+            owners: places that hold inputs, weights or outputs.
+        """
+        entries = {
+            "tensor.mpcc": print_module(tensor_module).encode(),
+            "secure.mpcc": print_module(secure_module).encode(),
+            "program.pb": program,
+            "cost.json": _json_bytes(cost),
+        }
+        hashes = {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()}
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "mpcc": version,
+            "protocol": protocol,
+            "places": [p for p in PLACES if p not in OWNER_PLACES],
+            "owners": list(owners),
+            "phi": dict(phi),
+            "program_sha256": hashes["program.pb"],
+            "inputs": [{key: i[key] for key in _INPUT_FIELDS} for i in inputs],
+            "outputs": [{key: o[key] for key in _OUTPUT_FIELDS} for o in outputs],
+            "entries": hashes,
+        }
+        data = _json_bytes(manifest)
+        # What load would refuse is not written; both see the same values.
+        checked = _check_manifest(_load_json(data, "E-artifact-manifest", "manifest.json"), "")
+        return cls(checked, {"manifest.json": data, **entries})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Artifact:
+        """Read and check a file; see :meth:`from_bytes`."""
+        return cls.from_bytes(_read(path, _MAX_FILE, "artifact"), str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str = "<artifact>") -> Artifact:
+        """Read and check the bytes of an artifact, which are not trusted.
+
+        Raises:
+            MpccError: ``E-artifact-version`` if another version of the format wrote it,
+                ``E-artifact...`` if it is damaged or malicious.
+        """
+        entries = _unzip(data, source)
+        where = f"{source}, manifest.json"
+        manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
+        _check_version(manifest, source)
+        manifest = _check_manifest(manifest, where)
+        for name, digest in manifest["entries"].items():
+            if hashlib.sha256(entries[name]).hexdigest() != digest:
+                raise MpccError.of(
+                    "E-artifact-hash",
+                    "the entry is not the one that was written",
+                    f"{source}, {name}",
+                )
+        return cls(manifest, entries)
+
+    def to_bytes(self) -> bytes:
+        """The zip file: fixed order, timestamps and attributes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for name in _LIMITS:
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.create_system = 3
+                info.external_attr = 0o100644 << 16
+                info.compress_type = zipfile.ZIP_DEFLATED
+                file.writestr(info, self._entries[name], compresslevel=6)
+        return buffer.getvalue()
+
+    def save(self, path: Path | str) -> None:
+        """Write the file; either all of it or nothing."""
+        with atomic_write(path) as file:
+            file.write(self.to_bytes())
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The checked manifest, as JSON values."""
+        return self._manifest
+
+    @property
+    def program(self) -> bytes:
+        """The serialised GraphDef."""
+        return self._entries["program.pb"]
+
+    @property
+    def program_sha256(self) -> str:
+        """What the parties compare, and the weights file is bound to; hexadecimal."""
+        return str(self._manifest["program_sha256"])
+
+    @property
+    def protocol(self) -> str:
+        """Name of the protocol."""
+        return str(self._manifest["protocol"])
+
+    @property
+    def phi(self) -> Mapping[str, Any]:
+        """What analysis chose from weights and data: all that the artifact discloses of them."""
+        found: Mapping[str, Any] = self._manifest["phi"]
+        return found
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Per input: name, shape, owner, lo, hi."""
+        return list(self._manifest["inputs"])
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """Per output: name, shape, owner."""
+        return list(self._manifest["outputs"])
+
+    @property
+    def tensor_text(self) -> str:
+        """Text of the tensor level."""
+        return self._text("tensor.mpcc")
+
+    @property
+    def secure_text(self) -> str:
+        """Text of the secure level."""
+        return self._text("secure.mpcc")
+
+    @cached_property
+    def tensor_module(self) -> Module:
+        """The tensor level, parsed and verified when first asked for."""
+        return self._module("tensor.mpcc", tensor.DIALECT)
+
+    @cached_property
+    def secure_module(self) -> Module:
+        """The secure level, parsed and verified when first asked for."""
+        return self._module("secure.mpcc", secure.DIALECT)
+
+    @cached_property
+    def cost(self) -> dict[str, Any]:
+        """The prediction that was written at compile time."""
+        return _load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
+
+    def _text(self, name: str) -> str:
+        try:
+            return self._entries[name].decode()
+        except UnicodeDecodeError:
+            raise MpccError.of("E-artifact-text", "not UTF-8", name) from None
+
+    def _module(self, name: str, dialect: Dialect) -> Module:
+        module = parse_module(self._text(name), {dialect.level: dialect}, name)
+        verify(module, dialect)
+        return module
+
+    def __repr__(self) -> str:
+        return (
+            f"<Artifact {self.protocol}, program {self.program_sha256[:12]}, "
+            f"{len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+        )
+
+
+def _unzip(data: bytes, source: str) -> dict[str, bytes]:
+    """The entries of a zip file that has exactly the expected ones, in order, within limits."""
+
+    def refuse(what: str, where: str = "") -> NoReturn:
+        raise MpccError.of(
+            "E-artifact", what, f"{source}, {where}" if where else source, "compile the model again"
+        )
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            infos = file.infolist()
+            names = [info.filename for info in infos]
+            if names != list(_LIMITS):
+                refuse(f"must have exactly the entries {', '.join(_LIMITS)}")
+            if file.comment or infos[0].header_offset:
+                refuse("has data beside its entries")
+            entries = {}
+            for info in infos:
+                name = info.filename
+                if info.flag_bits & 0x1 or info.compress_type not in (
+                    zipfile.ZIP_STORED,
+                    zipfile.ZIP_DEFLATED,
+                ):
+                    refuse("is encrypted or packed in an unknown way", name)
+                if info.file_size > _LIMITS[name]:
+                    refuse(f"has more than {_LIMITS[name]} bytes", name)
+                # The sizes in the file may lie, so reading is bounded too.
+                with file.open(info) as entry:
+                    content = entry.read(_LIMITS[name] + 1)
+                if len(content) != info.file_size:
+                    refuse("has another size than announced", name)
+                entries[name] = content
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        OSError,
+    ) as error:
+        refuse(f"not a readable artifact: {error}")
+    return entries
+
+
+def _check_version(manifest: Mapping[str, Any], source: str) -> None:
+    found = manifest.get("format")
+    if found == FORMAT and type(found) is int:
+        return
+    shown = found if type(found) is int else "an unknown version"
+    raise MpccError.of(
+        "E-artifact-version",
+        f"the artifact has format {shown}, this mpcc reads format {FORMAT}",
+        source,
+        "compile the model again with this version, or use the version that wrote it",
+    )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 1000
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MAX_RANK
+        and all(type(d) is int and 0 <= d < 2**40 for d in value)
+    )
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
+    """The manifest, if it has exactly the fields of this format with values of the right kinds."""
+
+    def need(condition: bool, what: str) -> None:
+        if not condition:
+            raise MpccError.of("E-artifact-manifest", f"{what} is missing or malformed", where)
+
+    fields = {
+        "format",
+        "mpcc",
+        "protocol",
+        "places",
+        "owners",
+        "phi",
+        "program_sha256",
+        "inputs",
+        "outputs",
+        "entries",
+    }
+    need(set(manifest) == fields, "a field, or the format that knows the fields given,")
+    for key in ("mpcc", "protocol"):
+        need(_is_name(manifest[key]), key)
+    for key in ("places", "owners"):
+        names = manifest[key]
+        need(isinstance(names, list) and all(n in PLACES for n in names), key)
+        need(len(set(names)) == len(names), key)
+    need(isinstance(manifest["phi"], dict), "phi")
+    entries = manifest["entries"]
+    need(isinstance(entries, dict) and list(entries) == sorted(entries), "entries")
+    need(set(entries) == set(_LIMITS) - {"manifest.json"}, "entries")
+    need(all(_is_hash(h) for h in entries.values()), "entries")
+    need(manifest["program_sha256"] == entries["program.pb"], "program_sha256")
+    for key, known in (("inputs", _INPUT_FIELDS), ("outputs", _OUTPUT_FIELDS)):
+        need(isinstance(manifest[key], list), key)
+        for item in manifest[key]:
+            need(isinstance(item, dict) and set(item) == set(known), key)
+            need(_is_name(item["name"]) and _is_shape(item["shape"]), key)
+            need(item["owner"] in manifest["owners"], key)
+            need(all(_is_number(item[bound]) for bound in set(known) & {"lo", "hi"}), key)
+        names = [item["name"] for item in manifest[key]]
+        need(len(set(names)) == len(names), key)
+    return manifest
+
+
+# --- the owner's files ---------------------------------------------------------------------------
+
+
+class Weights(Mapping[str, Words]):
+    """Fixed-point weights by name, as unsigned ring words; their repr shows shapes only."""
+
+    def __init__(self, arrays: Mapping[str, Words], program_sha256: str) -> None:
+        self._arrays = dict(arrays)
+        self.program_sha256 = program_sha256
+
+    def __getitem__(self, name: str) -> Words:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in self._arrays.items())
+        return f"<Weights of program {self.program_sha256[:12]}; {shown}>"
+
+
+def _ring_words(name: str, array: Words) -> Words:
+    if array.dtype not in (np.uint64, np.uint32, np.int64, np.int32):
+        raise MpccError.of(
+            "E-weights-type", f"weights are ring words of 32 or 64 bits, not {array.dtype}", name
+        )
+    return np.asarray(array, order="C").view(f"<u{array.dtype.itemsize}")
+
+
+def save_weights(path: Path | str, arrays: Mapping[str, Words], program_sha256: str) -> None:
+    """Write the model owner's file: mode 0600, safetensors, bound to one program.
+
+    Args:
+        path: usually the artifact's path with the suffix ``.weights``.
+        arrays: raw values by weight name; signed ones are stored as ring words.
+        program_sha256: hash of the program that the weights belong to.
+    """
+    words = {name: _ring_words(name, np.asarray(a)) for name, a in arrays.items()}
+    # One metadata entry, since safetensors writes several in no fixed order.
+    binding = json.dumps({"format": FORMAT, "program_sha256": program_sha256}, sort_keys=True)
+    data = safetensors.numpy.save(words, metadata={"mpcc": binding})
+    with atomic_write(path, mode=0o600) as file:
+        file.write(data)
+
+
+def load_weights(path: Path | str, program_sha256: str) -> Weights:
+    """Read the model owner's file and check that it belongs to this program.
+
+    Raises:
+        MpccError: ``E-weights-program`` if it belongs to another one, ``E-weights`` if the file is
+            damaged.
+    """
+    data = _read(path, _MAX_WEIGHTS, "weights file")
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= size <= min(len(data) - 8, _MAX_WEIGHTS_HEADER):
+        raise MpccError.of("E-weights", "not a safetensors file", str(path))
+    header = _load_json(data[8 : 8 + size].rstrip(b" "), "E-weights", str(path))
+    metadata = header.get("__metadata__")
+    text = metadata.get("mpcc") if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise MpccError.of("E-weights", "not a weights file of mpcc", str(path))
+    binding = _load_json(text.encode(), "E-weights", str(path))
+    if binding.get("format") != FORMAT:
+        raise MpccError.of(
+            "E-weights-version", f"not of format {FORMAT}", str(path), "compile the model again"
+        )
+    if binding.get("program_sha256") != program_sha256:
+        raise MpccError.of(
+            "E-weights-program",
+            "the weights belong to another program",
+            str(path),
+            "use the weights file that was written together with the artifact",
+        )
+    try:
+        arrays = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise MpccError.of("E-weights", f"damaged: {error}", str(path)) from None
+    return Weights({name: _ring_words(name, a) for name, a in arrays.items()}, program_sha256)
+
+
+def save_private(path: Path | str, report: Mapping[str, Any]) -> None:
+    """Write the model owner's private report (exact ranges, errors per layer); mode 0600."""
+    with atomic_write(path, mode=0o600) as file:
+        file.write(_json_bytes(report))
+
+
+def load_private(path: Path | str) -> dict[str, Any]:
+    """Read a private report."""
+    return _load_json(_read(path, 256 * _MIB, "private report"), "E-private", str(path))

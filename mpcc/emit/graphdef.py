@@ -1,0 +1,395 @@
+"""Party IR to a TensorFlow-compatible GraphDef and back; the two directions are inverse.
+
+:func:`emit` writes one node per op (``docs/artifact-format.md`` has the whole mapping).
+:func:`parse` treats its bytes as hostile: it builds the ops that the nodes name, infers every type
+anew, emits the module that came out, and accepts the file only if the two graphs are equal, node by
+node. So there is exactly one graph per program; nothing that a graph says (types, devices, labels,
+unknown fields) is taken on trust, and nothing in it is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from mpcc.emit.native_table import node_op_name
+from mpcc.emit.schema import DT_FLOAT, DT_UINT8, DT_UINT32, DT_UINT64, GraphDef
+from mpcc.errors import MpccError
+from mpcc.ir.core import Function, Module, Op, Value, make_op
+from mpcc.ir.define import Attr, Attributes, AttrValue, InferenceError, Operation
+from mpcc.ir.ops.party import DIALECT
+from mpcc.ir.types import BitsType, ClearType, RingType, Type
+
+__all__ = [
+    "MAX_ATTR_BYTES",
+    "MAX_BUFFER_BYTES",
+    "MAX_BYTES",
+    "MAX_LIST",
+    "MAX_NESTING",
+    "MAX_OPS",
+    "emit",
+    "parse",
+]
+
+MAX_BYTES = 1 << 28
+"""Bytes of a program."""
+MAX_OPS = 1 << 20
+"""Ops of a program, with the bodies of fused regions counted at every use."""
+MAX_ATTR_BYTES = 1 << 20
+"""Bytes of one string attribute."""
+MAX_LIST = 1 << 16
+"""Items of one list attribute, and operands or results of one op."""
+MAX_NESTING = 16
+"""Depth of a nested attribute."""
+MAX_BUFFER_BYTES = 1 << 40
+"""Bytes of one value."""
+
+_PRODUCER = 2000
+_PROGRAM = "program"
+_PROGRAM_OP = "MpccProgram"
+_OPERATIONS = {node_op_name(name): op for name, op in DIALECT.operations.items()}
+_TASKS = {
+    "P0": "/job:party/replica:0/task:0/device:CPU:0",
+    "P1": "/job:party/replica:0/task:1/device:CPU:0",
+    "P2": "/job:party/replica:0/task:2/device:CPU:0",
+    "client": "/job:client/replica:0/task:0/device:CPU:0",
+    "model": "/job:model/replica:0/task:0/device:CPU:0",
+}
+
+
+# --- emission ------------------------------------------------------------------------------------
+
+
+def _local(type_: Type) -> RingType | BitsType | ClearType:
+    if not isinstance(type_, RingType | BitsType | ClearType):
+        raise MpccError.of("E-emit-type", f"{type_} is not a party-level type")
+    return type_
+
+
+def _dtype(type_: Type) -> int:
+    match _local(type_):
+        case RingType(ring=64):
+            return DT_UINT64
+        case RingType():
+            return DT_UINT32
+        case BitsType():
+            return DT_UINT8
+        case ClearType():
+            return DT_FLOAT
+
+
+def _json(value: AttrValue) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
+
+
+def _set_attr(slot: Any, kind: str, value: AttrValue) -> None:
+    match kind:
+        case "int":
+            slot.i = value
+        case "bool":
+            slot.b = value
+        case "str":
+            slot.s = value.encode()
+        case "float":
+            slot.s = repr(value).encode()  # AttrValue.f is binary32
+        case "ints":
+            slot.list.SetInParent()
+            slot.list.i.extend(value)
+        case "strs":
+            slot.list.SetInParent()
+            slot.list.s.extend(v.encode() for v in value)
+        case _:
+            slot.s = _json(value)
+
+
+def _fill(node: Any, op: Op) -> None:
+    """Op name and attributes; name, inputs and device are the caller's."""
+    node.op = node_op_name(op.name)
+    for key, spec in op.definition.attributes.items():
+        try:
+            _set_attr(node.attr[key], spec.kind, op.attrs[key])
+        except ValueError as error:  # 64-bit range, lone surrogates, NaN in JSON
+            raise MpccError.of("E-emit-attr", f"{op.name}: attribute {key}: {error}") from None
+    _set_attr(node.attr["_types"], "strs", tuple(str(r.type) for r in op.results))
+    if op.loc:
+        node.attr["_loc"].s = op.loc.encode()
+    typed = op.results or op.operands
+    if typed:
+        node.attr["T"].type = _dtype(typed[0].type)
+
+
+def _function_def(body: Function) -> Any:
+    """The body as a FunctionDef without a name."""
+    definition = GraphDef().library.function.add()
+    names: dict[Value, str] = {}
+    for i, arg in enumerate(body.args):
+        definition.signature.input_arg.add(name=f"a{i}", type=_dtype(arg.type))
+        names[arg] = f"a{i}"
+    for i, op in enumerate(body.ops):
+        if op.body is not None or len(op.results) != 1:
+            raise MpccError.of("E-emit-body", f"{op.name} may not stand in a fused region", op.loc)
+        node = definition.node_def.add(name=f"b{i}")
+        node.input.extend(names[v] for v in op.operands)
+        _fill(node, op)
+        names[op.result] = f"b{i}:out:0"
+    for i, value in enumerate(body.returns):
+        definition.signature.output_arg.add(name=f"r{i}", type=_dtype(value.type))
+        definition.ret[f"r{i}"] = names[value]
+    return definition
+
+
+def _graph(module: Module) -> Any:
+    main = module.main
+    if module.level != "party":
+        raise MpccError.of("E-emit-level", f"needs a party module, not {module.level}")
+    if len(module.functions) != 1 or main.args or main.returns:
+        raise MpccError.of(
+            "E-emit-main", "a program is one function @main without arguments and returned values"
+        )
+    graph = GraphDef()
+    graph.versions.producer = _PRODUCER
+    header = graph.node.add(name=_PROGRAM, op=_PROGRAM_OP)
+    try:
+        header.attr["_attrs"].s = _json(module.attrs)
+    except (TypeError, ValueError) as error:
+        raise MpccError.of("E-emit-attr", f"module attributes: {error}") from None
+    names: dict[Value, str] = {}
+    bodies: dict[bytes, str] = {}
+    for index, op in enumerate(main.ops):
+        node = graph.node.add(name=f"n{index}")
+        node.input.extend(names[v] for v in op.operands)
+        typed = op.results or op.operands
+        if not typed:
+            raise MpccError.of("E-emit-place", f"{op.name} has no place", op.loc)
+        node.device = _TASKS[_local(typed[0].type).place]
+        _fill(node, op)
+        if op.body is not None:
+            definition = _function_def(op.body)
+            key = definition.SerializeToString(deterministic=True)
+            if key not in bodies:
+                bodies[key] = definition.signature.name = f"fused_{len(bodies)}"
+                graph.library.function.append(definition)
+            node.attr["f"].func.name = bodies[key]
+        for i, result in enumerate(op.results):
+            names[result] = f"n{index}:{i}" if i else f"n{index}"
+    return graph
+
+
+def emit(module: Module) -> bytes:
+    """The bytes of the GraphDef of a verified party module; equal modules give equal bytes.
+
+    Raises:
+        MpccError: the module is not of party level, has arguments or returned values, or an
+            attribute that a node cannot hold.
+    """
+    data = _graph(module).SerializeToString(deterministic=True)
+    return bytes(data)
+
+
+# --- parsing -------------------------------------------------------------------------------------
+
+
+def _limit(what: str, found: int, most: int, where: str) -> None:
+    if found > most:
+        raise MpccError.of("E-graph-limit", f"{what}: {found}, allowed are {most}", where)
+
+
+def _bad(what: str, where: str) -> MpccError:
+    return MpccError.of("E-graph", what, where)
+
+
+def _text(data: bytes, where: str) -> str:
+    _limit("bytes of a string", len(data), MAX_ATTR_BYTES, where)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise _bad("a string is not UTF-8", where) from None
+
+
+def _load_json(data: bytes, where: str) -> AttrValue:
+    try:
+        return json.loads(_text(data, where))
+    except (ValueError, RecursionError):
+        raise _bad("an attribute is not JSON", where) from None
+
+
+def _plain(value: AttrValue, where: str, depth: int = 0) -> AttrValue:
+    """A JSON value as an attribute: lists become tuples; objects and null are refused."""
+    _limit("nesting of an attribute", depth, MAX_NESTING, where)
+    if isinstance(value, list):
+        return tuple(_plain(v, where, depth + 1) for v in value)
+    if value is None or isinstance(value, dict):
+        raise _bad("an attribute holds an object or null", where)
+    return value
+
+
+def _attr(spec: Attr, slot: Any, where: str) -> AttrValue:
+    """The value of a declared attribute; what is stored otherwise shows when emitted again."""
+    _limit("items of a list", len(slot.list.i) + len(slot.list.s), MAX_LIST, where)
+    match spec.kind:
+        case "int":
+            return int(slot.i)
+        case "bool":
+            return bool(slot.b)
+        case "str":
+            return _text(slot.s, where)
+        case "float":
+            text = _text(slot.s, where)
+            try:
+                return float(text)
+            except ValueError:
+                raise _bad("an attribute is not a number", where) from None
+        case "ints":
+            return tuple(int(i) for i in slot.list.i)
+        case "strs":
+            return tuple(_text(s, where) for s in slot.list.s)
+    return _plain(_load_json(slot.s, where), where)
+
+
+_OWN_ATTRS = ("_types", "_loc", "T", "f")
+
+
+class _Reader:
+    """State of one parse: the functions by name, and how many ops there are so far."""
+
+    def __init__(self, graph: Any, source: str) -> None:
+        self.functions: dict[str, Any] = {}
+        self.ops = 0
+        for definition in graph.library.function:
+            name = definition.signature.name
+            if name in self.functions:
+                raise _bad(f"function {name[:80]!r} is defined twice", source)
+            self.functions[name] = definition
+
+    def definition(self, node: Any, where: str) -> type[Operation]:
+        definition = _OPERATIONS.get(node.op)
+        if definition is None:
+            raise _bad(f"unknown operation {node.op[:80]!r}", where)
+        return definition
+
+    def attributes(self, node: Any, definition: type[Operation], where: str) -> Attributes:
+        declared = definition.attributes
+        unknown = sorted(set(node.attr) - set(declared) - set(_OWN_ATTRS))
+        if unknown:
+            raise _bad(f"unknown attribute {unknown[0][:80]!r}", where)
+        missing = [key for key in declared if key not in node.attr]
+        if missing:
+            raise _bad(f"attribute {missing[0]!r} is missing", where)
+        return {key: _attr(spec, node.attr[key], where) for key, spec in declared.items()}
+
+    def op(self, node: Any, values: dict[str, Value], where: str, inside: bool) -> Op:
+        """The op of a node, of ``@main`` or inside a fused region; its results enter ``values``."""
+        self.ops += 1
+        _limit("operations", self.ops, MAX_OPS, where)
+        _limit("operands", len(node.input), MAX_LIST, where)
+        definition = self.definition(node, where)
+        attrs = self.attributes(node, definition, where)
+        unknown = [name for name in node.input if name not in values]
+        if unknown:
+            raise _bad(f"input {unknown[0][:80]!r} is not defined before", where)
+        operands = [values[name] for name in node.input]
+        loc = _text(node.attr["_loc"].s, where) if "_loc" in node.attr else ""
+        body = None
+        if definition.has_body:
+            if inside:
+                raise _bad("a fused region holds another", where)
+            body = self.body(node, [v.type for v in operands], where)
+        try:
+            op = make_op(definition, operands, attrs, loc, body)
+        except InferenceError as error:
+            raise _bad(str(error)[:500], where) from None
+        for result in op.results:
+            _limit("bytes of a value", _local(result.type).nbytes, MAX_BUFFER_BYTES, where)
+        for i, result in enumerate(op.results):
+            suffix = f":out:{i}" if inside else f":{i}" if i else ""
+            values[node.name + suffix] = result
+        return op
+
+    def body(self, node: Any, types: Sequence[Type], where: str) -> Function:
+        name = node.attr["f"].func.name if "f" in node.attr else ""
+        source = self.functions.get(name)
+        if source is None:
+            raise _bad(f"function {name[:80]!r} is not in the library", where)
+        function = Function("body", types)
+        values = {f"a{i}": arg for i, arg in enumerate(function.args)}
+        _limit("results", len(source.signature.output_arg), MAX_LIST, where)
+        for inner in source.node_def:
+            at = f"{where}, {name}, node {inner.name[:80]!r}"
+            function.ops.append(self.op(inner, values, at, True))
+        for i in range(len(source.signature.output_arg)):
+            value = values.get(source.ret[f"r{i}"]) if f"r{i}" in source.ret else None
+            if value is None:
+                raise _bad(f"result r{i} of {name} is not defined", where)
+            function.returns.append(value)
+        return function
+
+
+def _first_difference(found: Any, wanted: Any) -> tuple[str, str]:
+    """(node, field) in which two nodes differ; fields of the schema first."""
+    for field in ("name", "op", "input", "device"):
+        if getattr(found, field) != getattr(wanted, field):
+            return found.name, field
+    for key in sorted({*found.attr, *wanted.attr}):
+        if (key in found.attr) != (key in wanted.attr) or found.attr[key] != wanted.attr[key]:
+            return found.name, key
+    return found.name, "unknown fields"
+
+
+def _compare(graph: Any, module: Module, data: bytes | None, source: str) -> None:
+    """Refuse a graph that is not exactly what its own program gives when emitted."""
+    wanted = _graph(module)
+    if data is not None:
+        equal = wanted.SerializeToString(deterministic=True) == data
+    else:
+        # Equality may ignore fields that the schema does not know; their bytes count in the size.
+        equal = graph == wanted and graph.ByteSize() == wanted.ByteSize()
+    if equal:
+        return
+    for found, right in zip(graph.node, wanted.node, strict=True):
+        if found != right or found.ByteSize() != right.ByteSize():
+            name, field = _first_difference(found, right)
+            raise _bad(f"{field} is not what the operation gives", f"{source}, node {name[:80]!r}")
+    raise _bad("the function library, the version or the encoding is not what is written", source)
+
+
+def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Module:
+    """The party module of a GraphDef that :func:`emit` wrote; the bytes are not trusted.
+
+    The module is verified in structure and types; places are checked by
+    :func:`mpcc.ir.schedule.schedule`.
+
+    Args:
+        data: the serialised graph.
+        source: what error messages call the data.
+        canonical: whether the bytes must be the very bytes that :func:`emit` writes. Protobuf lets
+            fields repeat (the last one wins, or not, as readers please), so a program to be run is
+            read with True; False takes any encoding of an equal graph, such as TensorFlow's, whose
+            maps are not in order.
+
+    Raises:
+        MpccError: ``E-graph`` for anything that emission would not have written, ``E-graph-limit``
+            above a limit; with the node's name.
+    """
+    _limit("bytes of the program", len(data), MAX_BYTES, source)
+    try:
+        graph = GraphDef.FromString(data)
+    except DecodeError:
+        raise _bad("the bytes are not a GraphDef", source) from None
+    _limit("nodes", len(graph.node), MAX_OPS, source)
+    if not graph.node or graph.node[0].op != _PROGRAM_OP:
+        raise _bad(f"the first node is not {_PROGRAM_OP}", source)
+    header = graph.node[0]
+    attrs = _load_json(header.attr["_attrs"].s, source) if "_attrs" in header.attr else None
+    if not isinstance(attrs, dict):
+        raise _bad("the program has no attributes", source)
+    module = Module("party", {key: _plain(value, source) for key, value in attrs.items()})
+    reader = _Reader(graph, source)
+    values: dict[str, Value] = {}
+    for node in graph.node[1:]:
+        where = f"{source}, node {node.name[:80]!r}"
+        module.main.ops.append(reader.op(node, values, where, False))
+    _compare(graph, module, data if canonical else None, source)
+    return module

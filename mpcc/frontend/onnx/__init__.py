@@ -1,0 +1,1 @@
+"""The ONNX importer: one function per operator, in a file per family."""

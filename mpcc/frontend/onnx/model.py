@@ -1,0 +1,325 @@
+"""Reads and checks an ONNX file; whatever is wrong with it becomes an MpccError.
+
+The file is treated as hostile: sizes are bounded before anything is read, and external data must
+lie in regular files below the model's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import inliner
+
+from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.frontend.importer import suggestion
+from mpcc.ir.types import Shape
+
+__all__ = ["MAX_MODEL_BYTES", "MIN_OPSET", "load_model", "set_shapes"]
+
+MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
+"""Model with all external data; protobuf, and so the checker, ends at 2 GiB."""
+
+MIN_OPSET = 7
+"""First version with numpy's broadcasting."""
+
+_SIGNATURES = {
+    b"PK\x03\x04": "a zip file, as PyTorch and Keras write",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x1f\x8b": "a gzip file",
+    b"%PDF": "a PDF",
+}
+
+
+def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
+    """Read a model with its external data and check all but its shapes.
+
+    Args:
+        source: path or bytes; bytes cannot have external data.
+
+    Raises:
+        MpccError: ``E-model-missing``, ``E-model-size``, ``E-model-format``, ``E-model-external``,
+            ``E-model-opset`` or ``E-model-invalid``.
+    """
+    folder: Path | None = None
+    if isinstance(source, bytes):
+        data, where = source, "the given bytes"
+        if len(data) > MAX_MODEL_BYTES:
+            raise _too_large(where)
+    else:
+        path = Path(source)
+        where, folder = str(path), path.parent
+        try:
+            if not path.is_file():
+                kind = "is not a file" if path.exists() else "does not exist"
+                raise MpccError.of("E-model-missing", f"the model {kind}", where)
+            if path.stat().st_size > MAX_MODEL_BYTES:
+                raise _too_large(where)
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            raise MpccError.of(
+                "E-model-missing", f"the model cannot be read: {error}", where
+            ) from error
+    model = _parse(data, where)
+    _load_external(model, folder, len(data), where)
+    _check_opset(model, where)
+    if model.functions:
+        try:
+            model = inliner.inline_local_functions(model)
+        except Exception as error:
+            raise _invalid(error, where) from error
+    return model
+
+
+def set_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.ModelProto:
+    """Give open dimensions of inputs their size, then run ONNX's own full check.
+
+    A named dimension that one input fixes is fixed for all others.
+
+    Args:
+        model: from :func:`load_model`; changed in place.
+        shapes: shapes by input name; they must agree with what the model fixes.
+
+    Returns:
+        The same model, with static inputs.
+
+    Raises:
+        MpccError: an input's dimension stays open (``E-import-dynamic``), or a shape does not fit
+            (``E-import-shape``, ``E-import-name``), or the model is invalid (``E-model-invalid``).
+    """
+    constants = {i.name for i in model.graph.initializer}
+    inputs = {i.name: i for i in model.graph.input if i.name not in constants}
+    problems = [
+        Diagnostic(
+            "E-import-name", f"the model has no input {name}", "shapes", suggestion(name, {*inputs})
+        )
+        for name in sorted(set(shapes) - set(inputs))
+    ]
+    bound: dict[str, int] = {}
+    for name, wanted in shapes.items():
+        if name in inputs:
+            problems.extend(_set_shape(inputs[name], wanted, bound))
+    for name, info in inputs.items():
+        if name not in shapes:
+            problems.extend(_close_dimensions(info, bound))
+    collect(problems)
+    try:
+        _declare_outputs(model)
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise _invalid(error, "the model") from error
+    return model
+
+
+def _declare_outputs(model: onnx.ModelProto) -> None:
+    """Outputs without a shape are common, but the checker wants one."""
+    missing = [o for o in model.graph.output if not o.type.tensor_type.HasField("shape")]
+    if missing:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        types = {o.name: o.type for o in inferred.graph.output}
+        for output in missing:
+            output.type.CopyFrom(types[output.name])
+
+
+def _too_large(where: str) -> MpccError:
+    return MpccError.of("E-model-size", f"the model is larger than {MAX_MODEL_BYTES} bytes", where)
+
+
+def _invalid(error: Exception, where: str) -> MpccError:
+    text = str(error).strip() or type(error).__name__
+    return MpccError.of(
+        "E-model-invalid",
+        f"ONNX's checker refuses the model: {text}",
+        where,
+        "export it again, with another version of the exporter or of the onnx package",
+    )
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    problem = ""
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        problem = "it is not a protobuf message"
+    else:
+        if not model.HasField("graph") or not model.opset_import:
+            problem = "it has no graph or no opset"
+    if problem:
+        found = next((text for s, text in _SIGNATURES.items() if data.startswith(s)), "")
+        raise MpccError.of(
+            "E-model-format",
+            f"this is not an ONNX model: {problem}" + (f"; it looks like {found}" if found else ""),
+            where,
+            "export the model to ONNX first",
+        )
+    return model
+
+
+def _check_opset(model: onnx.ModelProto, where: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or not MIN_OPSET <= versions[0] <= newest:
+        found = ", ".join(map(str, versions)) or "none"
+        raise MpccError.of(
+            "E-model-opset",
+            f"the model imports opset {found}; supported are {MIN_OPSET} to {newest}",
+            where,
+            "convert it with onnx.version_converter, or export it with another opset",
+        )
+
+
+# --- external data -------------------------------------------------------------------------------
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and all subgraphs of its nodes."""
+    waiting = [graph]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        for node in current.node:
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    nodes = [node for function in model.functions for node in function.node]
+    for graph in _graphs(model.graph):
+        yield from graph.initializer
+        nodes.extend(graph.node)
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _load_external(model: onnx.ModelProto, folder: Path | None, size: int, where: str) -> None:
+    for proto in _tensors(model):
+        if proto.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        try:
+            data = _external_bytes(proto, folder, MAX_MODEL_BYTES - size)
+        except (OSError, ValueError) as error:
+            raise MpccError.of(
+                "E-model-external",
+                f"external data of {proto.name or 'a constant'}: {error}",
+                where,
+                "keep the data files beside the model, under the names that it was exported with",
+            ) from error
+        size += len(data)
+        proto.raw_data = data
+        proto.data_location = onnx.TensorProto.DEFAULT
+        del proto.external_data[:]
+
+
+def _external_bytes(proto: onnx.TensorProto, folder: Path | None, limit: int) -> bytes:
+    """Bytes of a tensor out of its file.
+
+    Raises:
+        ValueError: the entry is not one that a well-meant model has; the text says why.
+        OSError: the file cannot be read.
+    """
+    entry = {e.key: e.value for e in proto.external_data}
+    location = entry.get("location", "")
+    if folder is None:
+        raise ValueError("a model given as bytes cannot have any")
+    base = folder.resolve()
+    path = (base / location).resolve()
+    if not location or Path(location).is_absolute() or base not in path.parents:
+        raise ValueError(f"{location!r} is not below the model's folder")
+    bits = onnx.helper.tensor_dtype_to_np_dtype(proto.data_type).itemsize
+    count = 1
+    for d in proto.dims:
+        if d < 0:
+            raise ValueError(f"negative dimension in {list(proto.dims)}")
+        count *= d
+    needed = count * bits
+    if needed > limit:
+        raise ValueError(f"the model is larger than {MAX_MODEL_BYTES} bytes")
+    try:
+        offset = int(entry.get("offset", "0"))
+        length = int(entry.get("length", str(needed)))
+    except ValueError:
+        raise ValueError("offset or length is not a number") from None
+    if length != needed or offset < 0:
+        raise ValueError(f"{length} bytes at {offset} for {list(proto.dims)}: {needed} are needed")
+    # Before it is opened: opening a pipe would wait for a writer.
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{location!r} is not a regular file")
+    if offset + length > status.st_size:
+        raise ValueError(f"{location!r} ends before byte {offset + length}")
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+# --- shapes of inputs ----------------------------------------------------------------------------
+
+
+def _set_shape(
+    info: onnx.ValueInfoProto, wanted: Shape, bound: dict[str, int]
+) -> Iterator[Diagnostic]:
+    type_ = info.type.tensor_type
+    if not type_.HasField("shape"):
+        type_.shape.SetInParent()
+        for size in wanted:
+            type_.shape.dim.add().dim_value = size
+    if len(type_.shape.dim) != len(wanted):
+        yield Diagnostic(
+            "E-import-shape",
+            f"input {info.name} has {len(type_.shape.dim)} dimensions, not {len(wanted)}",
+            f"--shape {info.name}",
+        )
+        return
+    for axis, (dim, size) in enumerate(zip(type_.shape.dim, wanted, strict=True)):
+        if dim.HasField("dim_value"):
+            fixed = dim.dim_value
+        else:
+            fixed = bound.setdefault(dim.dim_param, size) if dim.dim_param else size
+        if size < 1 or fixed != size:
+            yield Diagnostic(
+                "E-import-shape",
+                f"dimension {axis} of input {info.name} is {fixed}, not {size}"
+                if size >= 1
+                else f"dimension {axis} of input {info.name} must be positive, not {size}",
+                f"--shape {info.name}",
+            )
+        dim.dim_value = size
+
+
+def _close_dimensions(info: onnx.ValueInfoProto, bound: Mapping[str, int]) -> Iterator[Diagnostic]:
+    if not info.type.HasField("tensor_type"):
+        return
+    type_ = info.type.tensor_type
+    if not type_.HasField("shape"):
+        yield Diagnostic(
+            "E-import-dynamic",
+            f"input {info.name} has no shape",
+            fix=f"give one: --shape {info.name}=1,3,224,224 (for example)",
+        )
+        return
+    shown, unknown = [], []
+    for axis, dim in enumerate(type_.shape.dim):
+        if dim.dim_param in bound and dim.dim_param:
+            dim.dim_value = bound[dim.dim_param]
+        if dim.HasField("dim_value"):
+            shown.append(str(dim.dim_value))
+        else:
+            shown.append(dim.dim_param or "?")
+            unknown.append(f"{dim.dim_param or 'without a name'} (axis {axis})")
+    if unknown:
+        example = ",".join(s if s.isdigit() else "1" for s in shown)
+        yield Diagnostic(
+            "E-import-dynamic",
+            f"input {info.name} [{', '.join(shown)}] has open dimensions: {', '.join(unknown)}",
+            fix=f"programs have static shapes: give --shape {info.name}={example} (for example)",
+        )

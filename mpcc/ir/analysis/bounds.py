@@ -1,0 +1,187 @@
+"""Propagated error bounds of a secure module: how far a run may be from the float model.
+
+Sound for every coin, and therefore loose: see docs/numbers.md for how loose. Everything here is in
+real units (raw / 2^frac), elementwise, and holds while no value leaves its declared width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.errors import MpccError
+from mpcc.ir import linear
+from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.ops import secure
+from mpcc.ir.types import SecureType
+
+__all__ = ["Bound", "bound"]
+
+Array = npt.NDArray[Any]
+
+# Covers binary64 rounding of the sums below.
+_SLACK = 1 + 2.0**-36
+
+_SHAPE_OPS = (
+    secure.Broadcast,
+    secure.Reshape,
+    secure.Transpose,
+    secure.Slice,
+    secure.Concat,
+)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bounds for one output, largest over its elements.
+
+    Attributes:
+        error: distance from the float model (with the program's clamps applied to it): encoding of
+            inputs and weights, every rounding, and the output's conversion to binary32.
+        spread: distance between two runs on the same input with different coins. A decision made
+            on the output is the same in all runs wherever its margin exceeds this.
+    """
+
+    error: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class _Known:
+    size: Array
+    error: Array
+    spread: Array
+
+
+def bound(
+    module: Module, weights: Mapping[str, Array], raw: Mapping[int, Array] | None = None
+) -> dict[str, Bound]:
+    """Error bounds of all outputs by name.
+
+    Args:
+        module: a verified secure module.
+        weights: raw int64 weights by name.
+        raw: raw results by op index of one run (``simulate(..., keep_raw=True).raw``): the bound
+            then holds for that input and is far tighter. None: for all inputs in their ranges.
+
+    Raises:
+        MpccError: an op without an error rule.
+    """
+    known: dict[Value, _Known] = {}
+    outputs: dict[str, Bound] = {}
+    for i, op in enumerate(module.main.ops):
+        operands = [known[v] for v in op.operands if v in known]
+        if op.definition is secure.Reveal:
+            (x,) = operands
+            size = float(x.size.max(initial=0.0))
+            spread = float(x.spread.max(initial=0.0)) * _SLACK
+            error = float(x.error.max(initial=0.0)) * _SLACK
+            outputs[op.attrs["name"]] = Bound(error + size * 2.0**-24, spread)
+            continue
+        if op.definition is secure.Negative:
+            continue
+        found = _rule(op, operands, weights, known)
+        if raw is not None:
+            type_ = op.result.type
+            assert isinstance(type_, SecureType)
+            # Another run may be larger than this one by the spread.
+            size_here = np.ldexp(np.abs(raw[i].astype(np.float64)), -type_.frac) + found.spread
+            found = _Known(size_here, found.error, found.spread)
+        known[op.result] = found
+    return outputs
+
+
+def _product(op: Op, a: _Known, b: _Known) -> _Known:
+    if op.definition is secure.Conv:
+        geometry = {k: op.attrs[k] for k in ("strides", "pads", "dilations", "groups")}
+
+        def times(x: Array, y: Array) -> Array:
+            return linear.conv(x, y, **geometry)
+    else:
+
+        def times(x: Array, y: Array) -> Array:
+            return np.asarray(x @ y)
+
+    size = times(a.size, b.size)
+    # |a'b' - ab| <= |a'| |b' - b| + |a' - a| (|b'| + |b' - b|)
+    error = times(a.size, b.error) + times(a.error, b.size + b.error)
+    spread = times(a.size, b.spread) if b.spread.any() else np.zeros_like(size)
+    spread = spread + times(a.spread, b.size + b.spread)
+    return _Known(size * _SLACK, error * _SLACK, spread * _SLACK)
+
+
+def _rule(
+    op: Op, operands: list[_Known], weights: Mapping[str, Array], known: Mapping[Value, _Known]
+) -> _Known:
+    definition, attrs = op.definition, op.attrs
+    type_ = op.result.type
+    assert isinstance(type_, SecureType)
+    unit = 2.0**-type_.frac
+    if definition is secure.Input:
+        size = np.full(type_.shape, max(abs(attrs["lo"]), abs(attrs["hi"])) + unit)
+        return _Known(size, np.full(type_.shape, unit / 2), np.zeros(type_.shape))
+    if definition is secure.Weight:
+        size = np.abs(weights[attrs["name"]].astype(np.float64)) * unit
+        return _Known(size, np.full(type_.shape, unit / 2), np.zeros(type_.shape))
+    if definition in (secure.Conv, secure.MatMul):
+        return _product(op, operands[0], operands[1])
+    if definition in (secure.Add, secure.Sub):
+        pair = _maximum(op)
+        if pair is not None:
+            a, b = (known[v] for v in pair)
+            return _Known(*(np.maximum(getattr(a, f), getattr(b, f)) for f in _FIELDS))
+        a, b = operands
+        return _Known(a.size + b.size, a.error + b.error, a.spread + b.spread)
+    (*_, x) = operands
+    if definition is secure.ShiftLeft or definition is secure.Clamp:
+        return x
+    if definition is secure.Truncate:
+        # Each run is within one unit of the quotient. Equal operands round to neighbours.
+        exact = attrs["rounding"] == "exact"
+        moved = unit if exact else 2 * unit
+        still = 0.0 if exact else unit
+        spread = np.where(x.spread > 0, x.spread + moved, still)
+        return _Known(x.size + unit, x.error + unit, spread)
+    if definition is secure.Select:
+        bit, value = op.operands
+        if attrs["invert"] and bit.op is not None and bit.op.operands == [value]:
+            return x  # max(x, 0) moves by no more than x
+        return _Known(x.size, 2 * x.size + x.error, x.size + x.spread)
+    if definition in _SHAPE_OPS:
+        assert issubclass(definition, secure.SecureOperation)
+        types = [v.type for v in op.operands]
+        return _Known(
+            *(
+                definition.evaluate(attrs, types, type_, *(getattr(o, f) for o in operands))
+                for f in _FIELDS
+            )
+        )
+    if definition is secure.Pad:
+        low, high = attrs["low"], attrs["high"]
+        size = linear.pad_zero(x.size, low, high, abs(attrs["value"]) * unit)
+        error = linear.pad_zero(x.error, low, high, unit / 2 if attrs["value"] else 0.0)
+        return _Known(size, error, linear.pad_zero(x.spread, low, high))
+    raise MpccError.of("E-bound-op", f"{op.name} has no error rule", op.loc)
+
+
+_FIELDS = ("size", "error", "spread")
+
+
+def _maximum(op: Op) -> tuple[Value, Value] | None:
+    """The two operands if op is the last of max(a, b) = b + relu(a - b)."""
+    if op.definition is not secure.Add:
+        return None
+    b, more = op.operands
+    if more.op is None or more.op.definition is not secure.Select or not more.op.attrs["invert"]:
+        return None
+    bit, difference = more.op.operands
+    if bit.op is None or bit.op.operands != [difference]:
+        return None
+    sub = difference.op
+    if sub is None or sub.definition is not secure.Sub or sub.operands[1] is not b:
+        return None
+    return sub.operands[0], b

@@ -1,0 +1,167 @@
+"""Phi: everything that a compiled program discloses about its weights and calibration data.
+
+The analysis runs at the model owner and sees weights and calibration data; the build sees the
+architecture, Phi and the options alone. Phi is therefore kept short: small integers and enumerated
+choices, printed in reports with their size in bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mpcc.errors import MpccError
+
+__all__ = ["BITS_MAX", "BITS_MIN", "POLICIES", "FormatOptions", "Phi"]
+
+POLICIES = ("proved", "guarded", "observed")
+"""How ranges are known: by proof, observed with clamps that make the rest certain, observed."""
+
+BITS_MIN = -8
+BITS_MAX = 55
+"""Range exponents are clipped to these, so that each takes 6 bits of Phi."""
+
+DEFAULT_RANGE = (-8.0, 8.0)
+
+_RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS = 1, 2, 6, 6
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """What the user asks of the numbers; known to everyone who builds the artifact.
+
+    Attributes:
+        policy: ``proved``, ``guarded`` or ``observed``; None means observed with calibration
+            data and proved without.
+        input_ranges: (lo, hi) of named inputs, enforced by the client library.
+        max_error: largest deviation from the float model that any output may have.
+        disclose: ``per-tensor``: Phi has one range exponent per computed tensor; ``per-model``:
+            one for all.
+        headroom: bits above the observed range (policies observed and guarded), at least 8.
+        clamp_bits: under ``proved``, clamps keep |x| <= 2^clamp_bits where nothing was observed.
+    """
+
+    policy: str | None = None
+    input_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    max_error: float = 2.0**-7
+    disclose: str = "per-tensor"
+    headroom: int = 8
+    clamp_bits: int = 10
+
+    def __post_init__(self) -> None:
+        if self.policy is not None and self.policy not in POLICIES:
+            raise MpccError.of(
+                "E-option-range",
+                f"unknown range policy {self.policy!r}",
+                "--range",
+                f"use one of {', '.join(POLICIES)}",
+            )
+        if self.disclose not in ("per-tensor", "per-model"):
+            raise MpccError.of(
+                "E-option-disclose",
+                f"cannot disclose {self.disclose!r}",
+                "--disclose",
+                "use per-tensor or per-model",
+            )
+        if self.headroom < 8:
+            raise MpccError.of(
+                "E-option-headroom", f"{self.headroom} bits of headroom are fewer than 8"
+            )
+        for name, (lo, hi) in self.input_ranges.items():
+            if not (abs(lo) < 2.0**BITS_MAX and abs(hi) < 2.0**BITS_MAX and lo <= hi):
+                raise MpccError.of(
+                    "E-option-interval",
+                    f"[{lo}, {hi}] is no usable range of input {name}",
+                    "--input-range",
+                )
+
+
+@dataclass(frozen=True)
+class Phi:
+    """The formats of one program.
+
+    Op numbers count the ops of the tensor module's @main, which is what Phi belongs to.
+
+    Attributes:
+        policy: range policy in force.
+        ring: bits of the ring.
+        frac: fraction bits of inputs and activations.
+        weight_frac: fraction bits of the weights that multiply; a product has both.
+        weight_bits: every weight satisfies |w| < 2^weight_bits.
+        inputs: per tensor.input without an --input-range: the client enforces |x| <= 2^b.
+        ranges: (op, b): the result of this tensor op satisfies |x| < 2^b, before its clamp; one
+            for every input, conv, matmul, add and sub. The same b for all under --disclose
+            per-model.
+        clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
+    """
+
+    policy: str
+    ring: int
+    frac: int
+    weight_frac: int
+    weight_bits: int
+    inputs: tuple[tuple[int, int], ...] = ()
+    ranges: tuple[tuple[int, int], ...] = ()
+    clamps: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        def small(value: Any, lo: int, hi: int) -> bool:
+            return type(value) is int and lo <= value <= hi
+
+        good = (
+            self.policy in POLICIES
+            and self.ring in (32, 64)
+            and small(self.frac, 0, 62)
+            and small(self.weight_frac, 0, 62)
+            and small(self.weight_bits, BITS_MIN, BITS_MAX)
+        )
+        for table in (self.inputs, self.ranges, self.clamps):
+            good = good and all(
+                small(op, 0, 1 << 24) and small(b, BITS_MIN, BITS_MAX) for op, b in table
+            )
+            numbers = [op for op, _ in table]
+            good = good and numbers == sorted(set(numbers))
+        if not good:
+            raise MpccError.of("E-phi-format", "the formats are malformed or out of range")
+
+    @property
+    def size_bits(self) -> int:
+        """Upper bound of what Phi discloses: the bits of a plain encoding given the architecture.
+
+        Which ops have a range or an enforced input is known from the architecture and the options;
+        which have a clamp takes one bit for each op that has a range.
+        """
+        shared = len({b for _, b in self.ranges}) <= 1
+        ranges = _RANGE_BITS * (min(1, len(self.ranges)) if shared else len(self.ranges))
+        clamps = _RANGE_BITS * len(self.clamps) + (len(self.ranges) if self.clamps else 0)
+        fixed = _POLICY_BITS + _RING_BITS + 2 * _FRAC_BITS + _RANGE_BITS
+        return fixed + _RANGE_BITS * len(self.inputs) + ranges + clamps + 1
+
+    def to_json(self) -> str:
+        """Compact JSON with sorted keys; :meth:`from_json` is its inverse."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Phi:
+        """Phi from its JSON text.
+
+        Raises:
+            MpccError: ``E-phi-format``.
+        """
+        bad = MpccError.of("E-phi-format", "the formats are malformed or out of range")
+        try:
+            data = json.loads(text)
+        except ValueError:
+            raise bad from None
+        if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
+            raise bad
+        for key in ("inputs", "ranges", "clamps"):
+            table = data[key]
+            if not isinstance(table, list) or not all(
+                isinstance(row, list) and len(row) == 2 for row in table
+            ):
+                raise bad
+            data[key] = tuple((row[0], row[1]) for row in table)
+        return cls(**data)

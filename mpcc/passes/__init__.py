@@ -1,0 +1,25 @@
+"""Compiler passes, one file each, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpcc.passes.base import Pass
+from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
+from mpcc.passes.eliminate_dead_code import EliminateDeadCode
+from mpcc.passes.fold_transposes import FoldTransposes
+from mpcc.passes.strip_names import StripNames
+from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
+
+__all__ = ["PASSES"]
+
+_ALL: tuple[type[Pass], ...] = (
+    EliminateDeadCode,
+    EliminateCommonSubexpressions,
+    FoldTransposes,
+    StripNames,
+    SwapReluMaxpool,
+)
+
+PASSES: Mapping[str, type[Pass]] = {p.name: p for p in _ALL}
+"""Every pass by its name; the order of the compiler is in ``pipeline.py``."""

@@ -1,0 +1,1 @@
+"""Rewrite rules, one file per family of operators."""

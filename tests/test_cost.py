@@ -1,0 +1,340 @@
+"""Predictions against hand-counted programs and the interpreter; profiles; reports."""
+
+import json
+import math
+import re
+
+import pytest
+from rich.console import Console
+
+from mpcc.cost import PROFILES, Link, Profile, count, predict, profile
+from mpcc.cost.report import format_bytes, format_seconds
+from mpcc.errors import MpccError
+from mpcc.ir.interp.party import run
+from mpcc.ir.ops.party import DIALECT
+from mpcc.ir.schedule import ONLINE, SETUP, schedule
+from mpcc.ir.text import parse_module
+from mpcc.passes.fuse_local import FuseLocal
+from tests.emit.programs import inputs_for, random_program
+
+PROGRAM = """\
+module party {
+  func @main() {
+    %0 = party.weight() {name = "w", shape = [2, 2], place = "model"} : ring64<2x2>@model
+    %1 = party.transfer(%0) {to = "P0", step = "w_0/share/a"} : ring64<2x2>@P0 loc("w_0")
+    %2 = party.transfer(%1) {to = "P1", step = "w_0/share/b"} : ring64<2x2>@P1 loc("w_0")
+    %3 = party.input() {name = "x", shape = [2, 2], place = "client"} : clear<2x2xf32>@client
+    %4 = party.encode(%3) {frac = 8, lo = -1.0, hi = 1.0} : ring64<2x2>@client
+    %5 = party.transfer(%4) {to = "P0", step = "x_0/share/a"} : ring64<2x2>@P0 loc("x_0")
+    %6 = party.matmul(%5, %1, %5, %1) : ring64<2x2>@P0 loc("fc_0")
+    %7 = party.bit_slice(%6) {planes = 3} : bits<4x3>@P0 loc("fc_0")
+    %8 = party.transfer(%7) {to = "P1", step = "fc_0/truncate/mask"} : bits<4x3>@P1 loc("fc_0")
+    %9 = party.from_bits(%8) {shape = [2, 2]} : ring64<2x2>@P1 loc("fc_0")
+    %10 = party.transfer(%9) {to = "P0", step = "fc_0/reshare/x"} : ring64<2x2>@P0 loc("fc_0")
+    %11 = party.add(%10, %6) : ring64<2x2>@P0 loc("fc_0")
+    %12 = party.transfer(%11) {to = "client", step = "out_0/open"} : ring64<2x2>@client loc("out_0")
+    %13 = party.transfer(%9) {to = "client", step = "out_0/open"} : ring64<2x2>@client loc("out_0")
+    %14 = party.add(%12, %13) : ring64<2x2>@client
+    %15 = party.decode(%14) {frac = 16} : clear<2x2xf32>@client
+    party.output(%15) {name = "y"}
+  }
+}
+"""
+
+
+def module():
+    return parse_module(PROGRAM, {"party": DIALECT})
+
+
+def test_phases_depths_and_order():
+    plan = schedule(module())
+    found = [(m.id, m.link, m.nbytes, m.phase, m.depth, m.step) for m in plan.messages]
+    assert found == [
+        (0, "model->0", 32, SETUP, 1, "w_0/share/a"),
+        (1, "0->1", 32, SETUP, 2, "w_0/share/b"),
+        (2, "client->0", 32, ONLINE, 1, "x_0/share/a"),
+        (3, "0->1", 3, ONLINE, 2, "fc_0/truncate/mask"),
+        (4, "1->0", 32, ONLINE, 3, "fc_0/reshare/x"),
+        (5, "0->client", 32, ONLINE, 4, "out_0/open"),
+        (6, "1->client", 32, ONLINE, 3, "out_0/open"),
+    ]
+    assert (plan.rounds(ONLINE), plan.rounds(SETUP)) == (4, 2)
+    # Setup first, then by depth; a transfer stands at its receiver.
+    assert plan.places == {
+        "P0": (1, 5, 6, 7, 10, 11),
+        "P1": (2, 8, 9),
+        "client": (3, 4, 13, 12, 14, 15, 16),
+        "model": (0,),
+    }
+    # A product of a setup and an online value is online, at the online value's depth.
+    assert (plan.steps[6].phase, plan.steps[6].depth) == (ONLINE, 1)
+
+
+SCHEDULE_ERRORS = {
+    "mixed places": (
+        """\
+    %0 = party.draw_ring() {key = "P0+P1", stream = 1, place = "P0", shape = [1]} : ring64<1>@P0
+    %1 = party.draw_ring() {key = "P0+P1", stream = 1, place = "P1", shape = [1]} : ring64<1>@P1
+    %2 = party.fused(%0, %1) body(%3: ring64<1>@P0, %4: ring64<1>@P1) {
+      return %3
+    } : ring64<1>@P0 loc("somewhere")
+""",
+        "E-schedule-place",
+        "op 2 party.fused .from somewhere.",
+    ),
+    "body elsewhere": (
+        """\
+    %0 = party.draw_ring() {key = "P0+P1", stream = 1, place = "P0", shape = [1]} : ring64<1>@P0
+    %1 = party.fused(%0) body(%2: ring64<1>@P0) {
+      %3 = party.draw_ring() {key = "P0+P1", stream = 1, place = "P1", shape = [1]} : ring64<1>@P1
+      return %2
+    } : ring64<1>@P0
+""",
+        "E-schedule-place",
+        "P0, P1",
+    ),
+    "no place": (
+        "    party.fused() body() {\n    }\n",
+        "E-schedule-place",
+        "not: none",
+    ),
+    "offline draw": (
+        """\
+    %0 = party.draw_ring() {key = "P0+P1", stream = 1, phase = "offline", place = "P0",\
+ shape = [1]} : ring64<1>@P0
+""",
+        "E-schedule-phase",
+        "offline",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULE_ERRORS)
+def test_schedule_refuses(name):
+    body, code, text = SCHEDULE_ERRORS[name]
+    source = f"module party {{\n  func @main() {{\n{body}  }}\n}}\n"
+    with pytest.raises(MpccError, match=text) as caught:
+        schedule(parse_module(source, {"party": DIALECT}))
+    assert caught.value.code == code
+
+
+def test_an_operation_with_a_bad_place_does_not_hide_others():
+    bad = "".join(SCHEDULE_ERRORS[n][0] for n in ("mixed places",))
+    source = (
+        f"module party {{\n  func @main() {{\n{bad}    party.fused() body() {{\n    }}\n  }}\n}}\n"
+    )
+    with pytest.raises(MpccError) as caught:
+        schedule(parse_module(source, {"party": DIALECT}))
+    assert len(caught.value.diagnostics) == 2
+
+
+def test_figures_of_a_program():
+    cost = count(module())
+    assert cost.online.to_json() == {
+        "rounds": 4,
+        "messages": 5,
+        "bytes_sent": {"0->1": 3, "0->client": 32, "1->0": 32, "1->client": 32, "client->0": 32},
+    }
+    assert cost.setup.bytes_sent == {"0->1": 32, "model->0": 32}
+    layers = {layer.name: layer for layer in cost.layers}
+    assert list(layers) == ["w_0", "x_0", "fc_0", "out_0"]
+    fc = layers["fc_0"]
+    assert (fc.online.rounds, fc.online.bytes_sent) == (2, {"0->1": 3, "1->0": 32})
+    assert fc.steps == {"truncate": 3, "reshare": 32}
+    assert fc.macs == 2 * 4 * 2
+    assert (layers["w_0"].setup.rounds, layers["w_0"].online.rounds) == (2, 0)
+    assert layers["out_0"].online.rounds == 1
+
+
+def test_time_of_a_program():
+    """Rounds 2, 3, 4 are the parties'; round 1 is the client's sharing."""
+    slow = Profile("p", Link(0.5, 8.0), {"1->client": Link(0.5, 80.0), "0->1": Link(9.0, 8.0)})
+    seconds = count(module()).seconds(slow)
+    assert seconds.sharing == 0.5 + 32
+    # Round 3 has 1->0 (32.5 s) beside 1->client (3.7 s); they do not add up.
+    assert seconds.online == (9 + 3) + (0.5 + 32) + (0.5 + 32)
+    assert seconds.setup == (0.5 + 32) + (9 + 32)
+    assert count(module()).seconds(PROFILES["none"]).online == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_prediction_equals_the_interpreter(seed):
+    program = random_program(seed, 120)
+    program.main.remove_dead()
+    cost = count(program)
+    inputs, weights = inputs_for(program, seed)
+    measured = run(program, weights, inputs, seed=seed).messages
+    for phase, predicted in ((ONLINE, cost.online), (SETUP, cost.setup)):
+        found = [m for m in measured if m.phase == phase]
+        assert predicted.rounds == max((m.depth for m in found), default=0)
+        assert predicted.messages == len(found)
+        sent: dict[str, int] = {}
+        for m in found:
+            sent[m.link] = sent.get(m.link, 0) + m.nbytes
+        assert predicted.bytes_sent == sent
+        # Layers share out everything.
+        per_layer = [
+            getattr(layer, "online" if phase == ONLINE else "setup") for layer in cost.layers
+        ]
+        assert sum(p.messages for p in per_layer) == predicted.messages
+        assert sum(p.total_bytes for p in per_layer) == predicted.total_bytes
+        traffic = cost.traffic[phase] + (cost.traffic["sharing"] if phase == ONLINE else ())
+        assert sum(sum(links.values()) for links in traffic) == predicted.total_bytes
+    # Fusion moves no message to another layer and no round.
+    FuseLocal().run(program)
+    fused = count(program)
+    assert {x.name: (x.online, x.setup, x.steps) for x in fused.layers} == {
+        x.name: (x.online, x.setup, x.steps) for x in cost.layers
+    }
+    assert fused.traffic == cost.traffic
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+
+def test_built_in_profiles():
+    assert profile("lan").default == Link(0.0001, 10e9)
+    assert profile("wan").default == Link(0.02, 352e6)
+    assert profile("none").default == Link(0.0, math.inf)
+    assert "352 Mbit/s and 20 ms" in profile("wan").describe()
+
+
+def test_profile_from_a_file(tmp_path):
+    path = tmp_path / "office.toml"
+    path.write_text(
+        'latency_ms = 5\nbandwidth_mbit = 100.0\n[links."0->1"]\nlatency_ms = 0\n'
+        '[links."client->2"]\nbandwidth_mbit = 1\n'
+    )
+    found = profile(str(path))
+    assert found.name == "office.toml"
+    assert found.default == Link(0.005, 100e6)
+    assert found.link("0->1") == Link(0.0, 100e6)
+    assert found.link("client->2") == Link(0.005, 1e6)
+    assert found.link("1->0") == found.default
+    assert "2 links differ" in found.describe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latency_ms = ", "not TOML"),
+        ("latency_ms = 1", "bandwidth_mbit must be"),
+        ("latency_ms = -1\nbandwidth_mbit = 1", "latency_ms must be"),
+        ("latency_ms = 1\nbandwidth_mbit = 0", "bandwidth_mbit must be"),
+        ("latency_ms = nan\nbandwidth_mbit = inf", "latency_ms must be"),
+        ("latency_ms = true\nbandwidth_mbit = 1", "latency_ms must be"),
+        ("latency_ms = 1\nbandwidth_mbit = 1\nspeed = 3", "unknown key speed"),
+        ('latency_ms = 1\nbandwidth_mbit = 1\n[links."0->0"]\n', "'0->0' is not a link"),
+        ("latency_ms = 1\nbandwidth_mbit = 1\nlinks = 3", "is not a link"),
+    ],
+)
+def test_bad_profiles(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(MpccError, match=message) as caught:
+        profile(str(path))
+    assert caught.value.code == "E-network-profile"
+
+
+def test_unknown_profiles(tmp_path):
+    for name in ("fast", str(tmp_path / "none.toml")):
+        with pytest.raises(MpccError, match="E-network-profile"):
+            profile(name)
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+MANIFEST = {
+    "protocol": "rep3",
+    "mpcc": "0.1.0",
+    "program_sha256": "ab" * 32,
+    "places": ["P0", "P1", "P2"],
+    "phi": {"ring": 64, "policy": "observed", "ranges": [[0, 3]]},
+    "inputs": [{"name": "<x>", "shape": [2, 2], "owner": "client", "lo": -1.0, "hi": 1.0}],
+    "outputs": [{"name": "y", "shape": [], "owner": "client"}],
+}
+
+
+def test_json_report():
+    report = predict(module(), profile("none"))
+    found = json.loads(report.json())
+    assert found == json.loads(json.dumps(report.to_json()))
+    assert found["rounds"] == 4
+    assert found["bytes_sent"]["0->1"] == 3
+    assert set(found["network_seconds"]) == {"lan", "wan", "none"}
+    assert [op["name"] for op in found["ops"]] == ["w_0", "x_0", "fc_0", "out_0"]
+    assert found["ops"][2]["bytes_sent"] == {"0->1": 3, "1->0": 32}
+
+
+def test_terminal_table():
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(predict(module(), profile("wan")).table())
+    text = capture.get()
+    assert re.search(r"fc_0 .* 2 .* 35 B .* 26.7 % .* 2 ", text)
+    assert "whole program" in text
+    assert "rounds: 4 per run" in text
+
+
+def test_html_report_is_self_contained():
+    page = predict(module(), profile("lan"), MANIFEST, "honest majority & <three>").html(
+        measured={
+            "rounds": 5,
+            "bytes_sent": {"0->1": 4},
+            "online_seconds": [0.25, 0.5, 0.125],
+            "setup_seconds": 1.5,
+            "network": "none",
+            "max_deviation": 0.00123,
+        },
+        accuracy={"agreement": "100 %"},
+        picture="data:image/png;base64,AAAA",
+        disclosed_bits=77,
+    )
+    assert page.count("<svg") > 5
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "http" not in page.replace("http-equiv", "")
+    assert "<script" not in page
+    # Names come from a file; they are text, not markup.
+    assert "<x>" not in page
+    assert "&lt;x&gt;" in page
+    assert "honest majority &amp; &lt;three&gt;" in page
+    assert "77 bits at most" in page
+    for row in (
+        ("rounds", "4", "5"),
+        ("bytes 0-&gt;1", "3", "4"),
+        ("bytes 1-&gt;client", "32", "0"),
+        ("bytes, all links", "131", "4"),
+        ("seconds of setup", "0.2 ms", "1.5 s"),
+        ("largest deviation from the plain model", "", "0.00123"),
+    ):
+        name, predicted, found = row
+        cell = f'<tr><td>{name}</td><td class="n">{predicted}</td><td class="n">{found}</td></tr>'
+        assert cell in page
+    assert "250 ms (median of 3, network none)" in page
+
+
+def test_html_report_without_extras():
+    page = predict(module()).html()
+    assert "Predicted and measured" not in page
+    assert "Who learns what" not in page
+    assert "fc_0" in page
+
+
+def test_html_report_embeds_pictures_only():
+    with pytest.raises(MpccError, match="E-report-picture"):
+        predict(module()).html(picture="https://example.org/x.png")
+
+
+def test_html_of_an_empty_program():
+    empty = parse_module("module party {\n  func @main() {\n  }\n}\n", {"party": DIALECT})
+    assert "whole program" in predict(empty).html()
+    assert predict(empty).to_json()["bytes_sent"] == {}
+
+
+def test_units():
+    assert [format_bytes(n) for n in (0, 999, 1000, 999_499, 999_500, 2.5e9, 3e13)] == [
+        "0 B", "999 B", "1 kB", "999 kB", "1 MB", "2.5 GB", "30 TB",
+    ]  # fmt: skip
+    assert [format_seconds(s) for s in (0, 2.5e-5, 0.5, 12.25)] == [
+        "0 s", "0.025 ms", "500 ms", "12.2 s",
+    ]  # fmt: skip
