@@ -17,7 +17,6 @@ import numpy.typing as npt
 from rich.console import RenderableType
 from rich.table import Table
 
-import mpcc
 from mpcc import artifact as files
 from mpcc import cost as costs
 from mpcc.artifact import Artifact
@@ -31,6 +30,7 @@ from mpcc.ir.phi import Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
 from mpcc.options import CompileOptions, calibration_samples
+from mpcc.version import VERSION
 
 __all__ = [
     "Comparison",
@@ -41,7 +41,11 @@ __all__ = [
     "compare",
     "compile",
     "cost",
+    "cost_page",
+    "doctor",
     "inspect",
+    "load_stats",
+    "ops_tables",
     "run_local",
     "simulate",
 ]
@@ -59,6 +63,7 @@ class Compiled:
         weights: folded fixed-point weights by name, the model owner's own.
         private: exact ranges, errors per layer and the like, the model owner's own.
         cost: the predicted cost.
+        notes: sentences for the user: assumed ranges, what is undefined beyond them.
         seconds: (stage, wall time) of the compilation.
     """
 
@@ -66,6 +71,7 @@ class Compiled:
     weights: Mapping[str, Array] = field(repr=False)
     private: Mapping[str, Any] = field(repr=False)
     cost: costs.Report
+    notes: tuple[str, ...]
     seconds: tuple[tuple[str, float], ...]
 
     def save(self, path: PathLike) -> list[Path]:
@@ -83,7 +89,7 @@ class Compiled:
 
     def summary(self) -> RenderableType:
         """A short table for people: formats, cost, what is disclosed."""
-        phi = Phi.from_json(json.dumps(dict(self.artifact.phi)))
+        phi = _phi(self.artifact)
         table = Table("", "", show_header=False)
         table.add_row("protocol", self.artifact.protocol)
         table.add_row(
@@ -95,10 +101,6 @@ class Compiled:
         for label, text in self.cost.headline():
             table.add_row(label, text)
         table.add_row("disclosed", f"{phi.size_bits} bits of formats")
-        if phi.policy == "observed":
-            table.add_row(
-                "beware", "an input that exceeds the calibrated ranges 2^8 times gives nonsense"
-            )
         return table
 
 
@@ -148,6 +150,10 @@ def weights_path(artifact: PathLike) -> Path:
     """Where the weights of an artifact lie by default: ``M.mpcc`` -> ``M.weights``."""
     path = Path(artifact)
     return path if path.suffix == ".weights" else path.with_suffix(".weights")
+
+
+def _phi(artifact: Artifact) -> Phi:
+    return Phi.from_json(json.dumps(dict(artifact.phi)))
 
 
 def _nothing(step: str) -> None:
@@ -225,9 +231,7 @@ def compile(
         names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
         module = Manager(pipeline.PUBLISH, checkpoint).run(module)
         renamed = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
-        constants = {
-            new: imported.constants[old] for old, new in zip(names, renamed, strict=True)
-        }
+        constants = {new: imported.constants[old] for old, new in zip(names, renamed, strict=True)}
 
     progress("building the fixed-point program")
     secure = build_secure(module, analysis.phi, chosen.formats)
@@ -247,15 +251,15 @@ def compile(
         program=program,
         protocol=protocol.name,
         phi=asdict(analysis.phi),
-        inputs=[
-            {**op.attrs, "name": op.attrs["name"]} for op in secure.main.walk("secure.input")
-        ],
+        inputs=[{**op.attrs, "name": op.attrs["name"]} for op in secure.main.walk("secure.input")],
         outputs=[asdict(port) for port in imported.outputs],
         cost=report.to_json(),
-        version=mpcc.__version__,
+        version=VERSION,
     )
     weights = encode_weights(constants, secure)
-    return Compiled(artifact, weights, analysis.private, report, tuple(checkpoint.seconds))
+    return Compiled(
+        artifact, weights, analysis.private, report, analysis.notes, tuple(checkpoint.seconds)
+    )
 
 
 def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
@@ -265,9 +269,7 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
     ports = {port["name"]: port for port in artifact.inputs}
     for name in sorted(set(given) - set(ports)):
         problems.append(
-            Diagnostic(
-                "E-input-name", f"no input {name!r}", "inputs", f"known: {', '.join(ports)}"
-            )
+            Diagnostic("E-input-name", f"no input {name!r}", "inputs", f"known: {', '.join(ports)}")
         )
     for name, port in ports.items():
         if name not in given:
@@ -354,9 +356,7 @@ def compare(
         reference = real.run(imported.module, imported.constants, inputs)
         engine = "mpcc float interpreter"
     else:
-        session = onnxruntime.InferenceSession(
-            os.fspath(model), providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(os.fspath(model), providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
         feeds = {n: np.asarray(a, np.float32) for n, a in inputs.items()}
         reference = dict(zip(names, session.run(names, feeds), strict=True))
@@ -494,8 +494,39 @@ def cost(artifact: Artifact, network: str = "lan") -> costs.Report:
         MpccError: the profile is unknown or malformed.
     """
     from mpcc.emit.graphdef import parse
+    from mpcc.protocols import protocol_named
 
-    return costs.predict(parse(artifact.program), costs.profile(network))
+    threat_model = protocol_named(artifact.protocol).threat_model
+    return costs.predict(
+        parse(artifact.program), costs.profile(network), artifact.manifest, threat_model
+    )
+
+
+def cost_page(
+    artifact: Artifact,
+    report: costs.Report,
+    measured: Mapping[str, Any] | None = None,
+    accuracy: Mapping[str, str] | None = None,
+    picture: str = "",
+) -> str:
+    """The cost report as one self-contained HTML page; arguments as for ``Report.html``."""
+    return report.html(measured, accuracy, picture, disclosed_bits=_phi(artifact).size_bits)
+
+
+def load_stats(path: PathLike) -> dict[str, Any]:
+    """Statistics that ``mpcc run --json`` wrote.
+
+    Raises:
+        MpccError: no such file, or not what ``run`` writes.
+    """
+    try:
+        stats = json.loads(Path(path).read_text(encoding="utf-8"))
+        stats["online_seconds"], stats["rounds"], stats["bytes_sent"]
+    except OSError as error:
+        raise MpccError.of("E-file-missing", f"cannot read: {error.strerror}", str(path)) from None
+    except (ValueError, TypeError, KeyError):
+        raise MpccError.of("E-file-format", "no statistics of `mpcc run`", str(path)) from None
+    return dict(stats)
 
 
 @dataclass(frozen=True)
@@ -547,4 +578,3 @@ def ops_tables() -> list[Table]:
             table.add_row(operation.name, ", ".join(operation.operands), first)
         tables.append(table)
     return tables
-

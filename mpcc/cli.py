@@ -215,6 +215,8 @@ def compile(
         )
         paths = compiled.save(model.with_suffix(".mpcc") if output is None else output)
     out.print(compiled.summary())
+    for note in compiled.notes:
+        err.print(note, markup=False, highlight=False, soft_wrap=True)
     for path in paths:
         err.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
@@ -337,14 +339,24 @@ def cost(
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="cost.json", help="Write the figures.")
     ] = None,
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="stats.json", help="Measured by `mpcc run`, shown on the page too."),
+    ] = None,
 ) -> None:
     """Predict bytes, rounds and network time, per layer and in total."""
     from mpcc import api
     from mpcc.artifact import atomic_write
 
-    report = api.cost(_artifact(artifact), network)
+    loaded = _artifact(artifact)
+    report = api.cost(loaded, network)
     out.print(report.table())
-    for path, text in ((html, report.html), (json_path, report.json)):
+    measured = None if stats is None else api.load_stats(stats)
+    pages = {
+        html: lambda: api.cost_page(loaded, report, measured),
+        json_path: report.json,
+    }
+    for path, text in pages.items():
         if path is not None:
             with atomic_write(path) as file:
                 file.write(text().encode())
@@ -381,9 +393,9 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        import mpcc
+        from mpcc.version import VERSION
 
-        out.print(f"mpcc {mpcc.__version__}", highlight=False)
+        out.print(f"mpcc {VERSION}", highlight=False)
         raise typer.Exit
 
 

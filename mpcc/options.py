@@ -31,6 +31,7 @@ DEBUG_VARIABLES = {
 }
 """Environment variables that change how mpcc runs, never what it computes."""
 
+
 @dataclass(frozen=True)
 class CompileOptions:
     """What a compilation is asked for.

@@ -37,13 +37,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": GROUND,
     "emit": GROUND,
     "runtime": GROUND | {"_native"},
-    "report": GROUND,
-    "api": GROUND | MIDDLE | {"report"},
-    # For the version.
-    "cli": GROUND | {"api", "__init__"},
+    "api": GROUND | MIDDLE | {"version"},
+    "version": set(),
+    "cli": GROUND | {"api", "version"},
     "__main__": {"cli"},
     # The package itself: public names only.
-    "__init__": GROUND | {"api"},
+    "__init__": GROUND | {"api", "version"},
     # The C++ extension.
     "_native": set(),
 }

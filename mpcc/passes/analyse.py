@@ -127,6 +127,7 @@ class _Analysis:
         self.weight_bits = self._weight_bits()
         self.fitting: dict[tuple[int, int], Phi | None] = {}
         self.failure: _NoFitError | None = None
+        self.narrowed: tuple[int, int, dict[int, int]] | None = None
         self.measured: dict[str, float] = {}
         self.references: dict[tuple[tuple[int, int], ...], list[dict[str, Array]]] = {}
 
@@ -208,7 +209,7 @@ class _Analysis:
         """Phi at these fraction bits; _NoFitError if a layer does not fit."""
         clamps: dict[int, int] = {}
         if self.policy == "observed":
-            ranges = self._observed_bits()
+            ranges = self._observed_or_proved(frac, weight_frac)
         elif self.policy == "guarded":
             ranges, clamps = self._guarded(frac, weight_frac)
         else:
@@ -252,6 +253,30 @@ class _Analysis:
                 seen = range_bits(self.observed.magnitude[i])
                 bits[i] = min(max(seen, BITS_MIN) + self.options.headroom, BITS_MAX)
         return bits
+
+    def _observed_or_proved(self, frac: int, weight_frac: int) -> dict[int, int]:
+        """The observed range with headroom, or the proved one where that is smaller.
+
+        A proof goes through values that are only observed as if they were certain: beyond them
+        everything is undefined anyway. Coarser formats give wider proofs, so one made for fewer
+        fraction bits is used again.
+        """
+        if self.narrowed is not None:
+            known_frac, known_weight_frac, ranges = self.narrowed
+            if known_frac <= frac and known_weight_frac <= weight_frac:
+                return dict(ranges)
+        wanted = self._observed_bits()
+        floor = min(frac, weight_frac)
+        intervals = Intervals(self.module, self.constants, floor, floor, self.inputs)
+        bits: dict[int, int] = {}
+        for i, op in enumerate(self.ops):
+            size = intervals.step(op)
+            if i in wanted:
+                bits[i] = min(wanted[i], max(range_bits(size), BITS_MIN))
+                limited = intervals.values[op.result].clip(2.0 ** wanted[i])
+                intervals.values[op.result] = limited
+        self.narrowed = (floor, floor, bits)
+        return dict(bits)
 
     def _rooms(self, clamps: Mapping[int, int], frac: int, weight_frac: int) -> dict[Value, int]:
         """Per value, the range bits that its fraction leaves in the ring."""

@@ -199,7 +199,8 @@ def make_pass(text: str, known: Mapping[str, type[Pass]]) -> Pass:
             "E-pass-name", f"there is no pass {text.strip()!r}", fix=f"known: {', '.join(known)}"
         )
     chosen = known[match[1]]
-    kinds = {f.name: str(f.type) for f in fields(chosen)}
+    # The type is its name in a module with postponed annotations.
+    kinds = {f.name: str(getattr(f.type, "__name__", f.type)) for f in fields(chosen)}
     options: dict[str, object] = {}
     for item in filter(None, (part.strip() for part in (match[2] or "").split(","))):
         key, equals, value = (part.strip() for part in item.partition("="))

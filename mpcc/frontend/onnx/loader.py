@@ -27,7 +27,7 @@ from mpcc.ir.define import InferenceError
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 
-__all__ = ["OPERATORS", "import_onnx"]
+__all__ = ["OPERATORS", "import_onnx", "supported"]
 
 _FAMILIES = (math, nn, shape)
 
@@ -35,6 +35,18 @@ OPERATORS: Mapping[str, Handler] = {
     name: handler for family in _FAMILIES for name, handler in family.OPERATORS.items()
 }
 """All operators of the default domain that can be imported."""
+
+
+def supported() -> dict[str, str]:
+    """Operators that a model may have, with a line about each."""
+    table = {}
+    for name, handler in OPERATORS.items():
+        note = (handler.__doc__ or "").strip().splitlines()[0]
+        table[name] = note.removeprefix(name).lstrip(":, ").rstrip(".")
+    for name in FOLDABLE - OPERATORS.keys():
+        table[name] = "of constants only: computed when the model is imported"
+    return dict(sorted(table.items()))
+
 
 #: Elements of an input are kept as binary32 whatever their width in the model.
 _REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)

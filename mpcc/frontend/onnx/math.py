@@ -65,7 +65,7 @@ def gemm(node: Node) -> Operand:
 
 
 def matmul(node: Node) -> Operand:
-    """MatMul as numpy's: leading axes of A are rows of one product; B has at most one matrix."""
+    """MatMul: as in numpy; leading axes of A are rows of one product; B has at most one matrix."""
     a, b = node.operand(0), node.operand(1)
     left, right = type_of(a).shape, type_of(b).shape
     if not left or not right:

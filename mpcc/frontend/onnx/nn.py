@@ -12,7 +12,7 @@ __all__ = ["OPERATORS"]
 
 
 def relu(node: Node) -> Operand:
-    """Relu."""
+    """Relu: max(x, 0), elementwise."""
     return node.emit(tensor.Relu, node.value(0))
 
 
@@ -63,7 +63,7 @@ def _pads(
 
 
 def conv(node: Node) -> Operand:
-    """Conv with two spatial axes, all pads, groups and dilations."""
+    """Conv: two spatial axes, all pads, groups and dilations."""
     size = _two_dimensional(node, 0)
     kernel = _two_dimensional(node, 1)
     if node.has("kernel_shape") and node.ints("kernel_shape") != kernel:
@@ -85,7 +85,7 @@ def conv(node: Node) -> Operand:
 
 
 def maxpool(node: Node) -> Operand:
-    """MaxPool with two spatial axes; ceil_mode becomes padding at the end."""
+    """MaxPool: two spatial axes; ceil_mode becomes padding at the end."""
     node.only_first_output("Indices")
     size = _two_dimensional(node, 0)
     kernel = _windows(node, "kernel_shape", ())
@@ -109,7 +109,7 @@ def maxpool(node: Node) -> Operand:
 
 
 def dropout(node: Node) -> Operand:
-    """Dropout at inference: the operand itself."""
+    """Dropout: the operand itself, as at inference."""
     node.only_first_output("mask")
     training = node.optional(2)
     if training is not None and not (

@@ -43,14 +43,14 @@ def _axis(node: Node, axis: int, rank: int, *, end: bool = False) -> int:
 
 
 def flatten(node: Node) -> Operand:
-    """Flatten to a matrix: the axes before ``axis`` are rows, the rest columns."""
+    """Flatten: to a matrix: the axes before ``axis`` are rows, the rest columns."""
     shape = node.shape(0)
     axis = _axis(node, node.integer("axis", 1), len(shape), end=True)
     return node.reshape(node.value(0), (element_count(shape[:axis]), element_count(shape[axis:])))
 
 
 def reshape(node: Node) -> Operand:
-    """Reshape by a constant: 0 keeps the axis (unless allowzero), one -1 takes the rest."""
+    """Reshape: by a constant, where 0 keeps the axis (unless allowzero), one -1 takes the rest."""
     shape = node.shape(0)
     wanted = list(node.integers(1, "the shape"))
     if not node.integer("allowzero", 0):
@@ -76,14 +76,14 @@ def shape_of(node: Node) -> Operand:
 
 
 def transpose(node: Node) -> Operand:
-    """Transpose; without ``perm`` the axes are reversed."""
+    """Transpose: without ``perm`` the axes are reversed."""
     rank = len(node.shape(0))
     perm = node.ints("perm", range(rank - 1, -1, -1))
     return node.emit(tensor.Transpose, node.value(0), perm=perm)
 
 
 def pad(node: Node) -> Operand:
-    """Pad with a constant: pads are an attribute before opset 11, an input since."""
+    """Pad: with a constant; pads are an attribute before opset 11, an input since."""
     mode = node.text("mode", "constant")
     if mode != "constant":
         node.refuse(f"mode {mode}", "only constant padding is supported")

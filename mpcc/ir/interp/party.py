@@ -11,6 +11,8 @@ engine carries them in frame headers, so that measured rounds do not come from t
 from __future__ import annotations
 
 import hashlib
+import hmac
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,7 +27,7 @@ from mpcc.ir.ops import party
 from mpcc.ir.schedule import ONLINE, SETUP, link_name, schedule
 from mpcc.ir.types import ClearType, PartyType, RingType, Type
 
-__all__ = ["KeySource", "Message", "Run", "SeededKeys", "Session", "aes_ctr", "run"]
+__all__ = ["FreshKeys", "KeySource", "Message", "Run", "SeededKeys", "Session", "aes_ctr", "run"]
 
 Array = npt.NDArray[Any]
 
@@ -69,6 +71,18 @@ class SeededKeys:
     def draw(self, key: str, phase: str, stream: int, nbytes: int) -> npt.NDArray[np.uint8]:
         """See :class:`KeySource`."""
         return aes_ctr(self.key(key, phase), stream, nbytes)
+
+
+class FreshKeys:
+    """Unpredictable keys: HMAC-SHA256 of a fresh 32-byte secret over key name and phase."""
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def draw(self, key: str, phase: str, stream: int, nbytes: int) -> npt.NDArray[np.uint8]:
+        """See :class:`KeySource`."""
+        text = f"{key}/{phase}".encode()
+        return aes_ctr(hmac.digest(self._secret, text, "sha256")[:16], stream, nbytes)
 
 
 @dataclass(frozen=True, repr=False)
@@ -188,7 +202,10 @@ class Session:
         Raises:
             MpccError: an input is missing or has the wrong shape.
         """
-        return self._execute(self._online_ops, ONLINE, f"run:{run_id}", inputs, set(keep))
+        result = self._execute(self._online_ops, ONLINE, f"run:{run_id}", inputs, set(keep))
+        # An output of weights alone was opened in setup; it belongs to every run.
+        result.outputs = {**self.setup.outputs, **result.outputs}
+        return result
 
     def _execute(
         self,
@@ -261,8 +278,12 @@ class Session:
         definition = op.definition
         if not issubclass(definition, party.PartyOperation):
             raise MpccError.of("E-interp-level", f"{op.name} is not a party op", op.loc)
-        with np.errstate(over="ignore"):
-            return [np.asarray(definition.evaluate(op.attrs, types, type_, *args))]
+        try:
+            with np.errstate(over="ignore"):
+                return [np.asarray(definition.evaluate(op.attrs, types, type_, *args))]
+        except ValueError as error:
+            # The one check at run time: an input outside its declared range.
+            raise MpccError.of("E-interp-value", str(error), op.loc) from None
 
     def _region(
         self, body: Function, args: list[Array], phase: str, inputs: Mapping[str, Array]

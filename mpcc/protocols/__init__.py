@@ -1,0 +1,29 @@
+"""Protocols: how secure ops become local ops, draws and messages. The list is explicit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mpcc.errors import MpccError
+from mpcc.protocols.base import Lowering
+from mpcc.protocols.lowering import Lowered, lower_program
+from mpcc.protocols.ref import Ref
+from mpcc.protocols.rep3 import Rep3
+
+__all__ = ["PROTOCOLS", "Lowered", "Lowering", "Ref", "Rep3", "lower_program", "protocol_named"]
+
+PROTOCOLS: Mapping[str, type[Lowering]] = {p.name: p for p in (Rep3, Ref)}
+"""All protocols by name."""
+
+
+def protocol_named(name: str) -> Lowering:
+    """A protocol by name.
+
+    Raises:
+        MpccError: there is no such protocol.
+    """
+    if name not in PROTOCOLS:
+        raise MpccError.of(
+            "E-protocol-name", f"no protocol named {name!r}", fix=f"one of {', '.join(PROTOCOLS)}"
+        )
+    return PROTOCOLS[name]()

@@ -1,0 +1,172 @@
+"""Secure IR to party IR: one secure op at a time through a protocol.
+
+    lower_program(secure module, Rep3()) -> Lowered
+
+The party module has one function ``main``; ``loc`` of its ops is the secure op's label, a message's
+step is "<label>/<op>/<step>". The lowering is deterministic, so a verifier can repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.ops import party
+from mpcc.protocols.base import (
+    Balancer,
+    Builder,
+    Coin,
+    Cost,
+    Lowering,
+    Share,
+    new_party_module,
+)
+from mpcc.protocols.roles import LinkBalance
+
+__all__ = ["Lowered", "OpCost", "counted_cost", "lower_program", "streams_are_unique"]
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """Predicted cost of one secure op and the party ops that it became.
+
+    Attributes:
+        index: position in the secure module.
+        name: secure op name.
+        label: loc of its party ops.
+        cost: by the protocol's formulas.
+        ops: its party ops, dead ones left out.
+    """
+
+    index: int
+    name: str
+    label: str
+    cost: Cost
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A lowered program.
+
+    Attributes:
+        party: the party module.
+        shares: share of every secure value; its party values may have been removed as dead.
+        coins: per secure truncate op index, where its stochastic coins come from.
+        costs: per secure op, in order.
+    """
+
+    party: Module
+    shares: Mapping[Value, Share]
+    coins: Mapping[int, Coin]
+    costs: tuple[OpCost, ...]
+
+    @property
+    def bytes_sent(self) -> dict[str, int]:
+        """Predicted payload bytes by link, setup and online together."""
+        total = Cost()
+        for entry in self.costs:
+            total = total.then(entry.cost)
+        return total.bytes_sent
+
+
+def label_of(op: Op, index: int) -> str:
+    """Label of a secure op: its loc, or its name and position."""
+    return op.loc or f"{op.name.partition('.')[2]}_{index}"
+
+
+def lower_program(
+    module: Module,
+    protocol: Lowering,
+    balancer: Balancer | None = None,
+    *,
+    keep_shares: bool = False,
+) -> Lowered:
+    """Lower a verified secure module.
+
+    Args:
+        module: secure-level module with one function.
+        protocol: the protocol.
+        balancer: chooses roles; greedy link balance by default.
+        keep_shares: keep all share values, also those that nothing uses: to inspect them.
+
+    Raises:
+        MpccError: every op that the protocol does not offer, at once; or a width that a step
+            cannot take.
+    """
+    if module.level != "secure":
+        raise MpccError.of("E-lower-level", f"cannot lower a module of level {module.level}")
+    missing = {op.name: op.loc for op in module.main.ops if op.name not in protocol.rules}
+    collect(
+        Diagnostic("E-lower-op", f"protocol {protocol.name} does not offer {name}", where)
+        for name, where in missing.items()
+    )
+    result = new_party_module(protocol.name)
+    builder = Builder(result.main, balancer or LinkBalance())
+    shares: dict[Value, Share] = {}
+    coins: dict[int, Coin] = {}
+    entries: list[tuple[Op, str, Cost, int, int]] = []
+    for index, op in enumerate(module.main.ops):
+        label, short = label_of(op, index), op.name.partition(".")[2]
+        builder.begin(label, f"{label}/{short}/" if op.loc else f"{label}/")
+        start = len(result.main.ops)
+        share = protocol.lower(builder, op, [shares[v] for v in op.operands])
+        entries.append((op, label, builder.cost, start, len(result.main.ops)))
+        if share is not None:
+            shares[op.result] = share
+        if builder.coin is not None:
+            coins[index] = builder.coin
+    result.attrs["roles"] = tuple(builder.roles)
+    recorded = list(result.main.ops)
+    result.main.returns = [c.value for c in coins.values() if c.value is not None]
+    if keep_shares:
+        result.main.returns += [v for s in shares.values() for v in s.values()]
+    result.main.remove_dead()
+    result.main.returns = []
+    live = set(result.main.ops)
+    costs = tuple(
+        OpCost(i, op.name, label, cost, tuple(o for o in recorded[start:end] if o in live))
+        for i, (op, label, cost, start, end) in enumerate(entries)
+    )
+    return Lowered(result, shares, coins, costs)
+
+
+def counted_cost(ops: tuple[Op, ...]) -> Cost:
+    """Cost counted from the messages among ``ops``: what a formula must equal.
+
+    Rounds are the longest chain of these messages alone.
+    """
+    links: dict[tuple[str, str], int] = {}
+    depth: dict[Value, int] = {}
+    rounds = 0
+    for op in ops:
+        below = max((depth.get(v, 0) for v in op.operands), default=0)
+        if op.definition is party.Transfer:
+            below += 1
+            rounds = max(rounds, below)
+            source = op.operands[0].type
+            link = (getattr(source, "place", ""), op.attrs["to"])
+            links[link] = links.get(link, 0) + getattr(source, "nbytes", 0)
+        for value in op.results:
+            depth[value] = below
+    return Cost(rounds, links)
+
+
+def streams_are_unique(module: Module) -> bool:
+    """Whether every (key, phase, stream) names one draw: one type, at most once per place."""
+    seen: dict[tuple[str, str, int], str] = {}
+    places: set[tuple[str, str, int, str]] = set()
+    for function in module.functions.values():
+        for op in function.ops:
+            for draw in [op] if op.body is None else op.body.ops:
+                if draw.definition not in (party.DrawRing, party.DrawBits):
+                    continue
+                key = (draw.attrs["key"], draw.attrs["phase"], draw.attrs["stream"])
+                place = draw.attrs["place"]
+                what = str(draw.result.type).removesuffix(place)
+                if seen.setdefault(key, what) != what or (*key, place) in places:
+                    return False
+                places.add((*key, place))
+    return True

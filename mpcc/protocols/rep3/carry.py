@@ -1,0 +1,226 @@
+"""Plans and GF(2) polynomials of the carry gadget (docs/protocols.md, Comparison).
+
+Pure combinatorics, no secrets: how k low bits are cut into blocks and groups, which block outputs
+are opened under masks, which products of masks the dealer must correct, and the polynomials that
+the two evaluators compute.
+
+Layout of block outputs (as party.lookup gives them): block 0 has its generate bit G at plane 0;
+block i > 0 has G at plane 2i - 1 and its propagate bit P at plane 2i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, product
+from typing import TypeAlias
+
+__all__ = ["MAX_BLOCK", "MAX_GROUP", "Combine", "Plan", "plan"]
+
+MAX_BLOCK = 4
+"""Bits of a block: its tables have 2^MAX_BLOCK entries."""
+
+MAX_GROUP = 4
+"""Blocks combined at once: the expansion has about 2^MAX_GROUP products."""
+
+Monomial: TypeAlias = tuple[int, ...]
+
+
+def generate(i: int) -> int:
+    """Plane of G of block or group i."""
+    return max(2 * i - 1, 0)
+
+
+def propagate(i: int) -> int:
+    """Plane of P of block or group i > 0."""
+    return 2 * i
+
+
+@dataclass(frozen=True)
+class Combine:
+    """Masked evaluation of groups of consecutive blocks.
+
+    For a group of blocks lo..hi: G = G_hi + P_hi G_{hi-1} + ... + P_hi ... P_{lo+1} G_lo, and
+    P = P_hi ... P_lo except for the lowest group. Each factor y is opened as m = y + lambda; with
+    lambda = l0 + l2 (evaluator shares) a monomial prod(m_i + l_i) is expanded over its subsets T of
+    masked positions. For |T| >= 2 the product of the lambdas is dealt, for |T| <= 1 it is local.
+
+    Attributes:
+        groups: number of blocks of every group, lowest first.
+        factors: input planes that are opened.
+        products: dealt products, as increasing positions in ``factors``.
+        outputs: per output plane (same layout, over groups) the input plane that is added as it is
+            (or None) and the monomials as positions in ``factors``.
+    """
+
+    groups: tuple[int, ...]
+    factors: tuple[int, ...]
+    products: tuple[Monomial, ...]
+    outputs: tuple[tuple[int | None, tuple[Monomial, ...]], ...]
+
+    @classmethod
+    def of(cls, groups: tuple[int, ...]) -> Combine:
+        """The combination of ``sum(groups)`` blocks."""
+        raw: list[tuple[int | None, list[Monomial]]] = []
+        low = 0
+        for g, size in enumerate(groups):
+            high = low + size - 1
+            chains = [
+                (*(propagate(i) for i in range(high, j, -1)), generate(j))
+                for j in range(high - 1, low - 1, -1)
+            ]
+            raw.append((generate(high), chains))
+            if g and size == 1:
+                raw.append((propagate(high), []))
+            elif g:
+                raw.append((None, [tuple(propagate(i) for i in range(high, low - 1, -1))]))
+            low += size
+        factors = tuple(sorted({p for _, chains in raw for c in chains for p in c}))
+        position = {plane: i for i, plane in enumerate(factors)}
+        outputs = tuple(
+            (free, tuple(tuple(sorted(position[p] for p in c)) for c in chains))
+            for free, chains in raw
+        )
+        products = {
+            t
+            for _, chains in outputs
+            for c in chains
+            for n in range(2, len(c) + 1)
+            for t in combinations(c, n)
+        }
+        return cls(groups, factors, tuple(sorted(products, key=lambda t: (len(t), t))), outputs)
+
+    def polynomials(self, inputs: int, constant: bool) -> tuple[tuple[Monomial, ...], ...]:
+        """What an evaluator computes, as ``terms`` of party.anf.
+
+        The planes of the operand are: ``inputs`` input planes (its shares of the block outputs),
+        the opened factors m, its shares of the lambdas, its shares of the dealt products.
+
+        Args:
+            inputs: number of input planes.
+            constant: whether this evaluator adds the monomials of opened factors alone.
+        """
+        count = len(self.factors)
+        opened, masks, dealt = inputs, inputs + count, inputs + 2 * count
+        at = {t: dealt + i for i, t in enumerate(self.products)}
+        result = []
+        for free, monomials in self.outputs:
+            terms: list[Monomial] = [] if free is None else [(free,)]
+            for monomial in monomials:
+                for n in range(0 if constant else 1, len(monomial) + 1):
+                    for t in combinations(monomial, n):
+                        rest = tuple(opened + p for p in monomial if p not in t)
+                        if n == 0:
+                            terms.append(rest)
+                        else:
+                            terms.append((*rest, masks + t[0] if n == 1 else at[t]))
+            result.append(tuple(terms))
+        return tuple(result)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the carry out of k low bits is computed.
+
+    Attributes:
+        blocks: bits of every block, lowest first.
+        groups: blocks of every group; one group means one level of combining.
+    """
+
+    blocks: tuple[int, ...]
+    groups: tuple[int, ...]
+
+    @property
+    def levels(self) -> int:
+        """1: the result is made in round 2; 2: in round 3."""
+        return 1 if len(self.groups) == 1 else 2
+
+    @property
+    def width(self) -> int:
+        """K."""
+        return sum(self.blocks)
+
+    @property
+    def table_planes(self) -> int:
+        """Entries of all tables."""
+        return sum((2 if i else 1) << w for i, w in enumerate(self.blocks))
+
+    @property
+    def outputs(self) -> int:
+        """Planes of all block outputs."""
+        return 2 * len(self.blocks) - 1
+
+    @property
+    def first(self) -> Combine:
+        """Level 1, over blocks."""
+        return _combine(self.groups)
+
+    @property
+    def second(self) -> Combine:
+        """Level 2, over groups."""
+        return _combine((len(self.groups),))
+
+    def planes(self) -> dict[str, int]:
+        """Bits per lane of each message.
+
+        Round 1: ``index`` (q0 -> q2) and ``tables`` (q1 -> q2); round 2: ``open`` (q2 -> q0);
+        round 3: ``close`` (q0 -> q2), 0 with one level.
+        """
+        first, second = self.first, self.second
+        two = self.levels == 2
+        return {
+            "index": self.width + len(first.factors),
+            "tables": self.table_planes
+            + len(first.products)
+            + (len(second.products) if two else 0),
+            "open": len(first.factors) + (len(second.factors) if two else 1),
+            "close": len(second.factors) + 1 if two else 0,
+        }
+
+
+@cache
+def _combine(groups: tuple[int, ...]) -> Combine:
+    return Combine.of(groups)
+
+
+def _spread(width: int, count: int) -> tuple[int, ...] | None:
+    """Bits of ``count`` blocks, at most MAX_BLOCK each, with the fewest table entries."""
+    blocks = [1] * count
+    if not count <= width <= count * MAX_BLOCK:
+        return None
+    for _ in range(width - count):
+        # One bit more doubles a table; the lowest block has one table, the others two.
+        room = [i for i in range(count) if blocks[i] < MAX_BLOCK]
+        best = min(room, key=lambda i: ((2 if i else 1) << blocks[i], i))
+        blocks[best] += 1
+    return tuple(blocks)
+
+
+def _candidates(width: int) -> Iterator[Plan]:
+    one_level = width <= MAX_BLOCK * MAX_GROUP
+    counts: Sequence[tuple[int, ...]]
+    if one_level:
+        counts = [(n,) for n in range(1, MAX_GROUP + 1)]
+    else:
+        counts = [
+            c for g in range(2, MAX_GROUP + 1) for c in product(range(1, MAX_GROUP + 1), repeat=g)
+        ]
+    for groups in counts:
+        blocks = _spread(width, sum(groups))
+        if blocks is not None:
+            yield Plan(blocks, groups)
+
+
+@cache
+def plan(width: int) -> Plan:
+    """The plan with the fewest bits over all links, for 1 <= width <= 64.
+
+    Up to 16 bits it has one level (2 rounds), above that two (3 rounds).
+
+    Raises:
+        ValueError: the width is out of range.
+    """
+    if not 1 <= width <= MAX_BLOCK * MAX_GROUP**2:
+        raise ValueError(f"no carry plan for {width} bits")
+    return min(_candidates(width), key=lambda p: sum(p.planes().values()))
