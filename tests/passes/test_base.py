@@ -17,8 +17,9 @@ from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp import real
 from mpcc.ir.text import parse_module, print_module
 from mpcc.passes import PASSES
-from mpcc.passes.base import Checkpoint, Manager, Pass, Result, make_pass
+from mpcc.passes.base import Checkpoint, Event, Manager, Pass, Result, make_pass
 from mpcc.passes.pipeline import TENSOR
+from tests.ir.samples import type_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -103,13 +104,13 @@ def test_passes_are_named_and_documented():
     for name, chosen in PASSES.items():
         assert name == chosen.name
         assert chosen.__module__ == "mpcc.passes." + name.replace("-", "_")
-        text = chosen.__doc__ or ""
+        text = (chosen.__doc__ or "") + (sys.modules[chosen.__module__].__doc__ or "")
         assert all(word in text for word in ("Assumes", "Before::", "After::")), name
     assert {p.name for p in TENSOR} <= PASSES.keys()
 
 
 def test_the_hook_sees_every_pass():
-    events = []
+    events: list[Event] = []
     Manager([Rename("a"), Rename("b", 2)], events.append).run(module())
     assert [(e.position, e.pass_name, e.earlier) for e in events] == [
         (0, "rename", ()),
@@ -153,7 +154,7 @@ def test_the_pipeline_keeps_the_meaning_of_a_network():
     want = real.run(imported.module, imported.constants, x)["logits"]
     after = Manager(TENSOR, Checkpoint(DIALECTS)).run(imported.module)
     np.testing.assert_array_equal(real.run(after, imported.constants, x)["logits"], want)
-    relus = [op.result.type.shape for op in after.main.walk("tensor.relu")]
+    relus = [type_of(op.result).shape for op in after.main.walk("tensor.relu")]
     assert relus == [(1, 20, 12, 12), (1, 50, 4, 4), (1, 500)]
 
 

@@ -128,13 +128,22 @@ def test_defaults_with_calibration():
     assert any("undefined" in n for n in analysis.notes)
 
 
-def test_observed_keeps_the_headroom():
+def test_observed_keeps_the_headroom_where_the_proof_is_wider():
     net = chain(3, 2.0)
-    analysis = analyse(net.module, net.constants, samples(net), FormatOptions(headroom=9))
+    options = FormatOptions(headroom=9, input_ranges={"x": (-4096.0, 4096.0)})
+    analysis = analyse(net.module, net.constants, samples(net), options)
     ranges = dict(analysis.phi.ranges)
     for layer in analysis.private["layers"][1:]:
         assert 2.0 ** ranges[layer["op"]] >= 2.0**9 * layer["observed"]
         assert 2.0 ** ranges[layer["op"]] <= 2.0**10 * layer["observed"]
+
+
+def test_observed_takes_the_proof_where_it_is_narrower():
+    net = chain(3, 1.5)
+    options = FormatOptions(policy="observed", input_ranges={"x": (-1.0, 1.0)})
+    analysis = analyse(net.module, net.constants, samples(net), options)
+    # 1, 1.5, 2.25, 3.375
+    assert [b for _, b in analysis.phi.ranges] == [1, 1, 2, 2]
 
 
 def corners(net, limit):
@@ -203,6 +212,27 @@ def test_guarded_is_certain_far_beyond_the_calibration_data():
     inputs = next(corners(net, 4096.0))
     with pytest.raises(MpccError, match="E-sim-overflow"):
         fixed.run(module, weights, inputs)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_guarded_is_certain_on_random_nets(seed):
+    net = random_net(seed)
+    options = FormatOptions(policy="guarded", input_ranges={"x": (-4096.0, 4096.0)}, max_error=1.0)
+    analysis, module, weights = compiled(net, samples(net, scale=1e-4), options)
+    uses = module.main.uses()
+    for inputs in corners(net, 4096.0):
+        for o in fixed.simulate(module, weights, inputs, "worst").overflows:
+            op = module.main.ops[o.op]
+            # A product in front of a clamp, or what only reaches an output.
+            assert op.result.type.frac > analysis.phi.frac or _only_revealed(op.result, uses)
+
+
+def _only_revealed(value, uses):
+    return all(
+        op.definition is secure.Reveal
+        or (op.definition is not secure.Negative and _only_revealed(op.result, uses))
+        for op, _ in uses[value]
+    )
 
 
 def test_guarded_clamps_stand_behind_truncations_and_compare_at_ring_minus_amount():

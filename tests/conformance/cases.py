@@ -1,0 +1,245 @@
+"""The table of protocol cases: one small program per secure op and situation, any protocol.
+
+A case builds its program from a ring; values are edge values of the widths declared. The same table
+serves correctness, costs and wire hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.protocols.support import Program
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    build: Callable[[int], Program]
+
+    def __str__(self):
+        return self.name
+
+
+def edges(width, lanes=None, seed=0):
+    """0, ±1, range ends -2^width and 2^width - 1, their neighbours, powers of two, random."""
+    top = 1 << width
+    found = {0, 1, -1, top - 1, -top, 1 - top, top - 2}
+    found |= {s * (1 << i) + d for i in range(width) for s in (1, -1) for d in (-1, 0, 1)}
+    values = sorted(v for v in found if -top <= v < top)
+    if lanes is None:
+        return np.array(values, np.int64)
+    rng = np.random.default_rng(seed)
+    random = rng.integers(-top, top, max(lanes - len(values), 0))
+    return np.concatenate([np.array(values, np.int64), random])[:lanes]
+
+
+def operands(p, kind, raw, frac, width):
+    """A value as Rep (a weight), Public, or Add3 (a product by one)."""
+    if kind == "public":
+        return p.weight(raw, frac, width, owner="public")
+    x = p.weight(raw, frac, width)
+    if kind == "rep":
+        return x
+    column = p.op("reshape", x, shape=(raw.size, 1))
+    one = p.weight([[1]], 0, 1)
+    product = p.op("matmul", column, one, width=width)
+    return p.op("reshape", product, shape=raw.shape)
+
+
+def truncate(kind, amount, rounding):
+    def build(ring):
+        p = Program(ring)
+        k = ring - 3
+        raw = np.clip(edges(k), 1 - 2**k, 2**k - 1)
+        x = operands(p, kind, raw, amount, k)
+        p.op("truncate", x, amount=amount, rounding=rounding, width=k - amount + 1)
+        return p
+
+    return Case(f"truncate-{rounding}-{kind}-{amount}", build)
+
+
+def relu(width, lanes, invert):
+    def build(ring):
+        p = Program(ring)
+        k = min(width, ring - 1)
+        x = p.weight(edges(k, lanes), 0, k)
+        bit = p.op("negative", x)
+        p.op("select", bit, x, invert=invert, width=k)
+        return p
+
+    return Case(f"relu-{width}-{lanes}-{'not' if invert else 'is'}-negative", build)
+
+
+def early(width, same):
+    """A comparison that starts before its truncation ends, also of a difference (a maximum)."""
+
+    def build(ring):
+        p = Program(ring)
+        f = 4
+        k = min(width, ring - f - 3)
+        raw = edges(k - 1, 600) << f
+        x = operands(p, "add3", raw, f, k + f)
+        y = p.op("truncate", x, amount=f, width=k)
+        if not same:
+            bit = p.op("negative", y)
+            p.op("select", bit, y, invert=True, width=k)
+            return p
+        halves = [p.op("slice", y, starts=(s,), limits=(s + 300,), strides=(1,)) for s in (0, 300)]
+        difference = p.op("sub", *halves, width=k + 1)
+        gain = p.op("select", p.op("negative", difference), difference, invert=True, width=k + 1)
+        p.op("add", halves[1], gain, width=k)
+        return p
+
+    return Case(f"early-{'max' if same else 'relu'}-{width}", build)
+
+
+def reuse(ring):
+    """One bit for two selects, one of an additive value."""
+    p = Program(ring)
+    x = operands(p, "add3", edges(9), 0, 9)
+    y = p.weight(edges(9)[::-1].copy(), 0, 9)
+    bit = p.op("negative", x)
+    a, b = p.op("select", bit, y, width=9), p.op("select", bit, x, invert=True, width=9)
+    p.op("add", a, b, width=10)
+    return p
+
+
+def clamp(width, lo, hi):
+    def build(ring):
+        p = Program(ring)
+        k = min(width, ring - 3)
+        x = p.weight(edges(k, 130).reshape(2, -1), 0, k)
+        p.op("clamp", x, lo=lo, hi=hi, width=8)
+        return p
+
+    return Case(f"clamp-{width}-{lo}-{hi}", build)
+
+
+def clamp_early(ring):
+    p = Program(ring)
+    x = operands(p, "add3", edges(ring - 10), 6, ring - 9)
+    y = p.op("truncate", x, amount=6, width=ring - 15)
+    p.op("clamp", y, lo=-100, hi=99, width=7)
+    return p
+
+
+def conv(kinds, groups):
+    def build(ring):
+        p = Program(ring)
+        rng = np.random.default_rng(2)
+        x = rng.integers(-(2**9), 2**9, (2, 4, 5, 6))
+        w = rng.integers(-(2**9), 2**9, (6, 4 // groups, 3, 2))
+        b = rng.integers(-(2**18), 2**18, (6,))
+        x, w = operands(p, kinds[0], x, 9, 9), operands(p, kinds[1], w, 9, 9)
+        b = operands(p, kinds[2], b, 18, 18)
+        geometry = {"strides": (2, 1), "pads": (1, 0, 0, 1), "dilations": (1, 2), "groups": groups}
+        y = p.op("conv", x, w, **geometry, width=25)
+        b = p.op("broadcast", b, shape=y.type.shape, dims=(1,))
+        y = p.op("add", y, b, width=26)
+        p.op("truncate", y, amount=9, width=18)
+        return p
+
+    return Case(f"conv-{'-'.join(kinds)}-groups-{groups}", build)
+
+
+def residual(ring):
+    """Two products, a replicated value and a public one, added before one truncation."""
+    p = Program(ring)
+    rng = np.random.default_rng(4)
+    terms = []
+    for _ in range(2):
+        a = p.weight(rng.integers(-500, 500, (3, 7)), 5, 9)
+        b = p.weight(rng.integers(-500, 500, (7, 2)), 5, 9)
+        terms.append(p.op("matmul", a, b, width=22))
+    total = p.op("sub", *terms, width=23)
+    short = p.op("shift_left", p.weight(rng.integers(-9, 9, (3, 2)), 5, 4), amount=5, width=9)
+    known = p.weight(rng.integers(-9, 9, (3, 2)), 10, 4, owner="public")
+    total = p.op("add", short, total, width=24)
+    total = p.op("sub", known, total, width=25)
+    p.op("truncate", total, amount=5, width=21)
+    return p
+
+
+def linear(kinds):
+    def build(ring):
+        p = Program(ring)
+        a = operands(p, kinds[0], edges(10, 24, 1).reshape(2, 3, 4), 3, 10)
+        b = operands(p, kinds[1], edges(10, 24, 2).reshape(2, 3, 4), 3, 10)
+        total = p.op("add", a, b, width=11)
+        less = p.op("sub", a, total, width=12)
+        p.op("concat", total, less, b, axis=1)
+        y = p.op("pad", less, low=(0, 1, 0), high=(2, 0, 1), value=-777)
+        y = p.op("slice", y, starts=(0, 1, 1), limits=(4, 4, 5), strides=(2, 1, 3))
+        y = p.op("transpose", y, perm=(2, 0, 1))
+        p.op("shift_left", p.op("reshape", y, shape=(12,)), amount=5, width=17)
+        return p
+
+    return Case(f"linear-{'-'.join(kinds)}", build)
+
+
+def public_path(ring):
+    """Public operands all the way: nothing is shared until a secret meets them."""
+    p = Program(ring)
+    x = p.input(np.array([[0.5, -0.25, 3.0, -8.0]]), 8, owner="public")
+    w = p.weight([[3], [-5], [7], [1]], 4, 5, owner="public")
+    y = p.op("matmul", x, w, width=20)
+    y = p.op("truncate", y, amount=4, width=17)
+    bit = p.op("negative", y)
+    y = p.op("select", bit, y, width=17)
+    p.op("reveal", y, name="out", owner="public")
+    p.op("reveal", x, name="same", owner="client")
+    return p
+
+
+def inputs(owner, reveal):
+    def build(ring):
+        p = Program(ring)
+        x = p.input(np.array([[-8.0, 8.0, 0.0], [1 / 256, -1 / 256, 3.14159]]), 8, owner=owner)
+        p.op("reveal", p.op("reshape", x, shape=(6,)), name="x", owner=reveal)
+        return p
+
+    return Case(f"input-{owner}-reveal-{reveal}", build)
+
+
+def reveal_sum(ring):
+    """An additive value is opened without being reshared."""
+    p = Program(ring)
+    x = operands(p, "add3", edges(12), 4, 12)
+    p.op("reveal", x, name="x", owner="client")
+    return p
+
+
+STOCHASTIC = (1, 13, 20, 29)
+EXACT = (1, 13, 20)
+CONV_KINDS = [
+    ("rep", "rep", "rep"),
+    ("rep", "public", "public"),
+    ("public", "rep", "rep"),
+    ("add3", "rep", "public"),
+]
+CLAMPS = [(10, -5, 7), (16, 0, 200), (40, -255, -3), (6, -200, 200)]
+KINDS = ("rep", "add3", "public")
+OWNERS = ("client", "model", "public")
+
+CASES = [
+    *(truncate(kind, f, "stochastic") for kind in ("rep", "add3") for f in STOCHASTIC),
+    *(truncate(kind, f, "exact") for kind in ("rep", "add3") for f in EXACT),
+    truncate("public", 7, "stochastic"),
+    truncate("public", 7, "exact"),
+    *(relu(k, None, False) for k in (*range(1, 18), 20, 24, 28, 31, 33, 45, 62, 63)),
+    *(relu(19, n, True) for n in (1, 7, 8, 9, 511, 512, 513)),
+    *(early(k, same) for k in (9, 16, 27) for same in (False, True)),
+    Case("select-twice", reuse),
+    *(clamp(*c) for c in CLAMPS),
+    Case("clamp-after-truncate", clamp_early),
+    *(conv(k, g) for k in CONV_KINDS for g in (1, 2)),
+    Case("residual", residual),
+    *(linear((a, b)) for a in KINDS for b in KINDS),
+    Case("public-path", public_path),
+    *(inputs(o, r) for o in OWNERS for r in ("client", "model")),
+    Case("reveal-sum", reveal_sum),
+]
+"""All cases."""

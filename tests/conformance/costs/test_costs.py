@@ -1,0 +1,94 @@
+"""Costs: formula = count = measurement around the block size, and the printed figures."""
+
+import pytest
+
+from mpcc.ir.types import bits_bytes
+from mpcc.protocols import PROTOCOLS, Rep3
+from mpcc.protocols.rep3.comparison import compare_cost
+from mpcc.protocols.rep3.select import bit_to_ring_cost, select_cost
+from mpcc.protocols.rep3.truncation import truncate_cost, truncate_exact_cost
+from tests.conformance.cases import edges
+from tests.protocols.support import Program, execute
+
+ROLE = ("P0", "P1", "P2")
+
+
+@pytest.mark.parametrize("ring", [32, 64])
+@pytest.mark.parametrize("lanes", [1, 7, 8, 9, 63, 64, 65, 511, 512, 513, 1024, 1537])
+def test_formulas_at_block_ends(lanes, ring):
+    """execute() compares formula, count and measurement of every op."""
+    program = Program(ring)
+    x = program.weight(edges(20, lanes), 9, 20)
+    one = program.weight([[1]], 0, 1)
+    y = program.op("matmul", program.op("reshape", x, shape=(lanes, 1)), one, width=20)
+    y = program.op("truncate", y, amount=9, width=12)
+    bit = program.op("negative", y)
+    y = program.op("select", bit, y, width=12)
+    z = program.op("truncate", x, amount=9, rounding="exact", width=12)
+    program.op("clamp", z, lo=-4, hi=4, width=3)
+    program.op("reveal", y, name="y", owner="client")
+    outcome = execute(program, Rep3())
+    assert outcome.run.rounds > 0
+
+
+@pytest.mark.parametrize(
+    ("cost", "bits", "rounds"),
+    [
+        (compare_cost(role=ROLE, lanes=512, width=16), 156, 2),
+        (compare_cost(role=ROLE, lanes=512, width=15), 139, 2),
+        (compare_cost(role=ROLE, lanes=512, width=28), 235, 3),
+        (select_cost(role=ROLE, lanes=512, ring=64), 4 * 64, 2),
+        (select_cost(role=ROLE, lanes=512, ring=32), 4 * 32, 2),
+        (bit_to_ring_cost(role=ROLE, lanes=512, ring=64), 3 * 64, 2),
+        (
+            truncate_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=False),
+            3 * 64 + 3 * 16,
+            2,
+        ),
+        (
+            truncate_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=True),
+            64 + 3 * 16,
+            2,
+        ),
+        (
+            truncate_exact_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=True),
+            64 + 3 * 16 + 156 + 3 * 64,
+            4,
+        ),
+        (
+            truncate_exact_cost(role=ROLE, lanes=512, ring=64, amount=20, replicated=False),
+            3 * 64 + 3 * 20 + 159 + 3 * 64,
+            6,
+        ),
+    ],
+)
+def test_bits_per_lane(cost, bits, rounds):
+    """docs/protocols.md prints these."""
+    assert cost.total_bytes * 8 == bits * 512
+    assert cost.rounds == rounds
+
+
+def test_link_loads_of_relu():
+    """protocol-level figures at k = 16 and Z_2^64, by link, in bits per lane."""
+    cost = compare_cost(role=ROLE, lanes=512, width=16).then(
+        select_cost(role=ROLE, lanes=512, ring=64)
+    )
+    assert {k: v // 64 for k, v in cost.bytes_sent.items()} == {
+        "0->2": 150,
+        "1->2": 191,
+        "2->0": 7,
+        "2->1": 64,
+    }
+    assert cost.rounds == 4
+
+
+def test_short_last_blocks_round_up_per_plane():
+    assert compare_cost(role=ROLE, lanes=9, width=16).total_bytes == bits_bytes(9, 156)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)
+def test_every_step_is_declared_once(protocol):
+    names = [s.name for s in protocol.steps]
+    assert names
+    assert len(set(names)) == len(names)
+    assert all(s.cost.__doc__ for s in protocol.steps)

@@ -1,0 +1,272 @@
+"""Every step, over all coins: the result is right and each party's view says nothing.
+
+For a receiver R, everything that R knows beforehand (its operands and the coins of its keys) is
+fixed, and all coins that R does not know are enumerated. What R receives must then have the same
+distribution for every secret; here it is uniform, which is stronger: all views equally often.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mpcc.ir.types import COMPUTE_PLACES
+from mpcc.protocols.base import Pair
+from mpcc.protocols.rep3 import comparison, select, sharing, truncation
+from mpcc.protocols.rep3.carry import Plan
+from mpcc.protocols.rep3.sharing import ROLES
+from tests.protocols.tiny import (
+    Recording,
+    any_ring,
+    coins_for,
+    held_components,
+    opened,
+    unknown_bits,
+)
+
+
+def signed(word, ring):
+    return (word + (1 << (ring - 1))) % (1 << ring) - (1 << (ring - 1))
+
+
+def check(monkeypatch, ring, role, record, secrets, settings=2):
+    """Run a step for every receiver, secret and coin.
+
+    Args:
+        record: (recording, secret) -> (share, expected word per lane given the environment).
+        secrets: receiver -> groups of secrets; within a group, the receiver's operands are equal.
+        settings: assignments tried for the coins that the receiver knows.
+    """
+    for place in COMPUTE_PLACES:
+        with any_ring(monkeypatch):
+            probe = Recording(ring, 1, role)
+            record(probe, secrets(place)[0][0])
+        unknown = unknown_bits(probe.streams(), place)
+        lanes = 1 << unknown
+        for group in secrets(place):
+            for seed in range(settings):
+                for secret in group:
+                    with any_ring(monkeypatch):
+                        recording = Recording(ring, lanes, role)
+                        share, expected = record(recording, secret)
+                    known = np.random.default_rng(seed)
+                    coins = coins_for(recording.streams(), place, lanes, known)
+                    env = recording.evaluate(coins)
+                    np.testing.assert_array_equal(opened(share, env, ring), expected(env))
+                    view, bits = recording.view(env, place)
+                    assert bits <= unknown
+                    counts = np.bincount(view.astype(np.int64), minlength=1 << bits)
+                    assert (counts == lanes >> bits).all(), (place, secret)
+
+
+def constant(value):
+    return lambda env: value
+
+
+# --- linear resharing and truncation -------------------------------------------------------------
+
+
+def additive(ring, values, fixed):
+    """Secrets for each receiver: its own summand fixed, the value and one other summand free."""
+
+    def secrets(place):
+        i = COMPUTE_PLACES.index(place)
+        groups = []
+        for own in fixed:
+            group = []
+            for value, other in itertools.product(values, fixed):
+                parts = [0, 0, 0]
+                parts[i], parts[i - 1] = own, other
+                parts[i - 2] = (value - own - other) % (1 << ring)
+                group.append(tuple(parts))
+            groups.append(group)
+        return groups
+
+    return secrets
+
+
+def replicated(ring, values, fixed):
+    """Secrets for each receiver: both of its components fixed, the third free."""
+
+    def secrets(place):
+        i = COMPUTE_PLACES.index(place)
+        groups = []
+        for own, after in fixed:
+            group = []
+            for value in values:
+                parts = [0, 0, 0]
+                parts[i], parts[(i + 1) % 3] = own, after
+                parts[i - 1] = (value - own - after) % (1 << ring)
+                group.append(tuple(parts))
+            groups.append(group)
+        return groups
+
+    return secrets
+
+
+def test_reshare(monkeypatch):
+    def record(r, parts):
+        return sharing.reshare(r.builder, r.add3(parts)), constant(sum(parts) % 16)
+
+    check(monkeypatch, 4, 0, record, additive(4, range(-8, 8), (0, 5, 15)))
+
+
+def truncated(ring, amount, parts, r, share):
+    """Expected word: floor((x + g) / 2^f), g from the recorded coin, or floor for no coin."""
+    value = signed(sum(parts) % (1 << ring), ring)
+    coin = r.builder.coin
+
+    def expected(env):
+        if coin is None:
+            return (value >> amount) % (1 << ring)
+        g = (1 << amount) - 1 - (env[coin.value].astype(np.int64) & ((1 << amount) - 1))
+        return ((value + g) >> amount) % (1 << ring)
+
+    return share, expected
+
+
+@pytest.mark.parametrize("role", [0, 3])
+@pytest.mark.parametrize("amount", [1, 2])
+@pytest.mark.parametrize("kind", ["add3", "rep"])
+def test_truncate_stochastic(monkeypatch, role, amount, kind):
+    def record(r, parts):
+        share = truncation.stochastic(r.builder, getattr(r, kind)(parts), amount)
+        return truncated(4, amount, parts, r, share)
+
+    if kind == "add3":
+        secrets = additive(4, range(-3, 4), (0, 11))
+    else:
+        secrets = replicated(4, range(-3, 4), ((0, 0), (3, 9), (15, 8)))
+    check(monkeypatch, 4, role, record, secrets, settings=1)
+
+
+@pytest.mark.parametrize("kind", ["add3", "rep"])
+def test_truncate_exact(monkeypatch, kind):
+    def record(r, parts):
+        share = truncation.exact(r.builder, getattr(r, kind)(parts), 1)
+        return truncated(3, 1, parts, r, share)
+
+    if kind == "add3":
+        secrets = additive(3, (-1, 1), (5,))
+    else:
+        secrets = replicated(3, (-1, 0, 1), ((0, 0), (3, 6)))
+    check(monkeypatch, 3, 1, record, secrets, settings=1)
+
+
+# --- select --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("what", ["select", "bit_to_ring"])
+def test_select(monkeypatch, role, what):
+    q0, q1, _ = role
+    ring = 2
+
+    def record(r, secret):
+        u, v, c01, c02, c12 = secret
+        bit = r.pair_bit(role, u, v)
+        if what == "bit_to_ring":
+            like = r.source(q0, 0)
+            return select.bit_to_ring(r.builder, role, bit, like), constant(u ^ v)
+        x = r.rep(held_components(role, c01, c02, c12))
+        value = (c01 + c02 + c12) % (1 << ring)
+        return select.select(r.builder, bit, x), constant(value if u ^ v else 0)
+
+    def secrets(place):
+        words, bits = range(1 << ring), (0, 1)
+        if place == q0:  # knows u, c01, c02
+            return [[(1, v, 3, 2, c) for v in bits for c in words]]
+        if place == q1:  # knows v, c01, c12
+            return [[(u, v, 3, c, 1) for u in bits for c in words] for v in bits]
+        return [[(u, v, c, 2, 3) for u in bits for c in words] for v in bits]
+
+    # FixedRole picks the n-th candidate among the roles whose q0 holds the bit.
+    choice = [r for r in ROLES if r[0] == q0].index(role)
+    check(monkeypatch, ring, choice, record, secrets)
+
+
+# --- comparison ----------------------------------------------------------------------------------
+
+PLANS = [
+    Plan((2,), (1,)),
+    Plan((1, 1), (2,)),
+    Plan((2, 1), (2,)),
+    Plan((1, 1, 1), (3,)),
+    Plan((1, 1), (1, 1)),
+    Plan((1, 1, 1), (2, 1)),
+]
+SMALL = [p for p in PLANS if p.table_planes <= 8]
+
+
+@pytest.mark.parametrize(
+    ("plan", "sign"), [*((p, True) for p in PLANS), *((p, False) for p in SMALL)], ids=str
+)
+def test_comparison(monkeypatch, plan, sign):
+    role = q0, q1, q2 = ("P1", "P2", "P0")
+    k = plan.width
+    ring = k + 1
+    monkeypatch.setattr(comparison, "plan", lambda width: plan)
+
+    def record(r, secret):
+        a, b = secret
+        pair = Pair(q0, r.source(q0, a), {q: r.source(q, b) for q in (q1, q2)}, ring)
+        share = comparison.carry(r.builder, role, pair, k, sign=sign)
+        low = (a % (1 << k)) + (b % (1 << k))
+        return share, constant(((a + b) >> k) & 1 if sign else low >> k)
+
+    def secrets(place):
+        words, known = list(range(1 << ring)), [1, (1 << k) - 1]
+        if plan.table_planes > 8:  # keep the largest enumerations short
+            words, known = [0, (1 << ring) - 1], [(1 << k) - 1]
+        if place == q0:
+            return [[(a, b) for b in words] for a in known]
+        return [[(a, b) for a in words] for b in known]
+
+    check(monkeypatch, ring, 0, record, secrets, settings=1)
+
+
+def test_a_leak_is_found(monkeypatch):
+    """The check itself: a summand sent without its mask has another distribution."""
+
+    def record(r, parts):
+        masked = sharing.reshare(r.builder, r.add3(parts))
+        r.builder.send(r.function.ops[0].result, "P2", "leak")
+        return masked, constant(sum(parts) % 4)
+
+    with pytest.raises(AssertionError):
+        check(monkeypatch, 2, 0, record, additive(2, range(4), (0, 1)))
+
+
+# --- owners --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", range(3))
+def test_share_views(monkeypatch, role):
+    """What the parties receive of a shared value is uniform, whatever it is."""
+    from mpcc.protocols.base import OwnerClear
+
+    def record(r, value):
+        x = OwnerClear("client", r.source("client", value))
+        return sharing.share(r.builder, x), constant(value)
+
+    check(monkeypatch, 3, role, record, lambda place: [list(range(8))])
+
+
+@pytest.mark.parametrize("kind", ["rep", "add3"])
+def test_reveal_view(monkeypatch, kind):
+    """The owner's view depends on the value alone, not on its components, and sums to it."""
+    ring = 2
+    views: dict[int, np.ndarray] = {}
+    for parts in itertools.product(range(4), repeat=3):
+        with any_ring(monkeypatch):
+            probe = Recording(ring, 1)
+            sharing.open_to(probe.builder, getattr(probe, kind)(parts), "client")
+            lanes = 1 << unknown_bits(probe.streams(), "client")
+            r = Recording(ring, lanes)
+            value = sharing.open_to(r.builder, getattr(r, kind)(parts), "client")
+        env = r.evaluate(coins_for(r.streams(), "client", lanes, np.random.default_rng(0)))
+        np.testing.assert_array_equal(env[value], sum(parts) % 4)
+        counts = np.bincount(r.view(env, "client")[0].astype(np.int64), minlength=64)
+        assert (views.setdefault(sum(parts) % 4, counts) == counts).all()
+    distinct = {v.tobytes() for v in views.values()}
+    assert len(distinct) == 4
