@@ -127,6 +127,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _MAX_TEXT = 1 << 28
+_MAX_NUMBER = 400
+_MAX_BODIES = 8
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,8 @@ class _Parser:
         if token.kind == "string":
             return self.string()
         if token.kind == "number":
+            if len(token.text) > _MAX_NUMBER:
+                self.fail("number too long")
             self.position += 1
             return int(token.text) if re.fullmatch(r"-?\d+", token.text) else float(token.text)
         if self.accept("true"):
@@ -276,9 +280,10 @@ class _Parser:
         while not self.accept("}"):
             if table:
                 self.expect(",")
+            at = self.tokens[self.position].at
             key = self.take("word")
             if key in table:
-                self.fail(f"attribute {key} is given twice")
+                self.fail(f"attribute {key} is given twice", at)
             self.expect("=")
             table[key] = self.attr()
         return table
@@ -292,9 +297,10 @@ class _Parser:
 
     def module(self) -> Module:
         self.expect("module")
+        at = self.tokens[self.position].at
         level = self.take("word")
         if level not in self.dialects:
-            self.fail(f"unknown level {level!r}; known: {', '.join(self.dialects)}")
+            self.fail(f"unknown level {level!r}; known: {', '.join(self.dialects)}", at)
         self.dialect = self.dialects[level]
         # An opening brace starts the attributes if a key and '=' follow it.
         attrs: dict[str, AttrValue] = {}
@@ -306,9 +312,10 @@ class _Parser:
         while not self.accept("}"):
             self.expect("func")
             self.expect("@")
+            at = self.tokens[self.position].at
             name = self.take("word")
             if name in module.functions:
-                self.fail(f"function {name} is defined twice")
+                self.fail(f"function {name} is defined twice", at)
             names: dict[str, Value] = {}
             module.functions[name] = self.function(name, names)
         if "main" not in module.functions:
@@ -316,7 +323,9 @@ class _Parser:
         self.take("end")
         return module
 
-    def function(self, name: str, names: dict[str, Value]) -> Function:
+    def function(self, name: str, names: dict[str, Value], depth: int = 0) -> Function:
+        if depth > _MAX_BODIES:
+            self.fail("bodies nested too deeply")
         self.expect("(")
         arg_names: list[str] = []
         types: list[Type] = []
@@ -331,7 +340,7 @@ class _Parser:
             self.define(names, text, value)
         self.expect("{")
         while not self.peek("}") and not self.peek("return"):
-            function.ops.append(self.operation(names))
+            function.ops.append(self.operation(names, depth))
         if self.accept("return"):
             function.returns = [self.use(names)]
             while self.accept(","):
@@ -339,9 +348,11 @@ class _Parser:
         self.expect("}")
         return function
 
-    def define(self, names: dict[str, Value], text: str, value: Value) -> None:
+    def define(
+        self, names: dict[str, Value], text: str, value: Value, at: int | None = None
+    ) -> None:
         if text in names:
-            self.fail(f"{text} is defined twice")
+            self.fail(f"{text} is defined twice", at)
         names[text] = value
 
     def use(self, names: dict[str, Value]) -> Value:
@@ -351,7 +362,7 @@ class _Parser:
             self.fail(f"{text} is not defined here", at)
         return names[text]
 
-    def operation(self, names: dict[str, Value]) -> Op:
+    def operation(self, names: dict[str, Value], depth: int) -> Op:
         start = self.tokens[self.position].at
         targets: list[str] = []
         if self.tokens[self.position].kind == "value":
@@ -376,7 +387,7 @@ class _Parser:
         if self.accept("body"):
             # A body sees only its own arguments, but shares the numbering.
             inner: dict[str, Value] = {}
-            body = self.function("body", inner)
+            body = self.function("body", inner, depth + 1)
             for text, value in inner.items():
                 self.define(names, text, value)
         types: list[Type] = []
@@ -403,7 +414,7 @@ class _Parser:
         if len(targets) != len(op.results):
             self.fail(f"{name} has {len(op.results)} results, not {len(targets)}", start)
         for text, value in zip(targets, op.results, strict=True):
-            self.define(names, text, value)
+            self.define(names, text, value, start)
         return op
 
 

@@ -29,9 +29,18 @@ def _check_function(
                 problems.append(
                     Diagnostic("E-ir-order", f"operand {index} is not defined before use", where)
                 )
+        defined.update(op.results)
+        least, most = op.definition.arity()
+        if len(op.operands) < least or (most is not None and len(op.operands) > most):
+            problems.append(Diagnostic("E-ir-arity", f"{len(op.operands)} operands", where))
+            continue
+        if op.definition.has_body != (op.body is not None):
+            problems.append(Diagnostic("E-ir-body", "a body is missing or too many", where))
+            continue
         try:
             if op.definition.complete(op.attrs) != op.attrs:
                 problems.append(Diagnostic("E-ir-attrs", "attributes are incomplete", where))
+                continue
             if op.body is None:
                 inferred = op.infer()
             else:
@@ -54,7 +63,6 @@ def _check_function(
                 )
         except InferenceError as error:
             problems.append(Diagnostic("E-ir-type", str(error), where))
-        defined.update(op.results)
     for value in function.returns:
         if value not in defined:
             problems.append(Diagnostic("E-ir-order", "a returned value is not defined", path))

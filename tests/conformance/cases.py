@@ -231,6 +231,8 @@ CASES = [
     truncate("public", 7, "exact"),
     *(relu(k, None, False) for k in (*range(1, 18), 20, 24, 28, 31, 33, 45, 62, 63)),
     *(relu(19, n, True) for n in (1, 7, 8, 9, 511, 512, 513)),
+    relu(19, 40_000, True),
+    relu(30, 5000, False),
     *(early(k, same) for k in (9, 16, 27) for same in (False, True)),
     Case("select-twice", reuse),
     *(clamp(*c) for c in CLAMPS),

@@ -8,18 +8,26 @@ import pytest
 from mpcc.protocols.rep3.carry import Combine, Plan, plan
 
 
-def bits_per_lane(p):
-    return sum(p.planes().values())
+MANY = 1 << 20
 
 
+@pytest.mark.parametrize("lanes", [1, 1000, MANY])
 @pytest.mark.parametrize("width", range(1, 65))
-def test_plan_covers_the_width(width):
-    p = plan(width)
+def test_plan_covers_the_width(width, lanes):
+    p = plan(width, lanes)
     assert p.width == width
     assert sum(p.groups) == len(p.blocks)
     assert 1 <= min(p.blocks) <= max(p.blocks) <= 4
-    assert max(p.groups) <= 4
-    assert p.levels == (1 if width <= 16 else 2)
+    if lanes == MANY:
+        assert max(p.groups) <= 4
+        assert p.levels == (1 if width <= 16 else 2)
+    if lanes == 1:
+        assert p.levels == (1 if width <= 32 else 2)
+
+
+def test_a_round_is_saved_where_it_costs_less_than_its_bytes():
+    levels = [plan(20, lanes).levels for lanes in (1, 1000, 10_000, 100_000)]
+    assert levels == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -27,26 +35,26 @@ def test_plan_covers_the_width(width):
 )
 def test_bits_of_plans(width, bits):
     """docs/protocols.md prints these."""
-    assert bits_per_lane(plan(width)) == bits
+    assert plan(width, MANY).bits == bits
 
 
 def test_no_plan_out_of_range():
     for width in (0, 65):
         with pytest.raises(ValueError, match="no carry plan"):
-            plan(width)
+            plan(width, 1)
 
 
 @pytest.mark.parametrize("width", [5, 9, 13, 19, 22])
 def test_plan_is_no_worse_than_any_split_with_its_groups(width):
-    p = plan(width)
+    p = plan(width, MANY)
     if len(p.blocks) > 8:
         pytest.fail("choose widths whose splits can be enumerated")
     for blocks in itertools.product(range(1, 5), repeat=len(p.blocks)):
         if sum(blocks) == width:
-            assert bits_per_lane(p) <= bits_per_lane(Plan(blocks, p.groups))
+            assert p.bits <= Plan(blocks, p.groups).bits
 
 
-@pytest.mark.parametrize("groups", [(2,), (3,), (4,), (1, 1), (2, 1), (2, 3), (4, 4, 4, 4)])
+@pytest.mark.parametrize("groups", [(2,), (3,), (4,), (6,), (1, 1), (2, 1), (2, 3), (4, 4, 4, 4)])
 def test_both_evaluators_give_the_carries(groups):
     """Xor of both polynomials, over random shares, masks and dealt products."""
     rng = np.random.default_rng(5)

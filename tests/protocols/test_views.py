@@ -205,7 +205,7 @@ def test_comparison(monkeypatch, plan, sign):
     role = q0, q1, q2 = ("P1", "P2", "P0")
     k = plan.width
     ring = k + 1
-    monkeypatch.setattr(comparison, "plan", lambda width: plan)
+    monkeypatch.setattr(comparison, "plan", lambda width, lanes: plan)
 
     def record(r, secret):
         a, b = secret

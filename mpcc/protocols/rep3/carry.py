@@ -10,19 +10,27 @@ block i > 0 has G at plane 2i - 1 and its propagate bit P at plane 2i.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, product
 from typing import TypeAlias
 
-__all__ = ["MAX_BLOCK", "MAX_GROUP", "Combine", "Plan", "plan"]
+from mpcc.ir.types import bits_bytes
+
+__all__ = ["Combine", "Plan", "plan"]
 
 MAX_BLOCK = 4
 """Bits of a block: its tables have 2^MAX_BLOCK entries."""
 
 MAX_GROUP = 4
-"""Blocks combined at once: the expansion has about 2^MAX_GROUP products."""
+"""Blocks of a group where bits matter: the expansion has about 2^MAX_GROUP products."""
+
+WIDEST_GROUP = 8
+"""Blocks combined in one level to save a round, for few lanes."""
+
+ROUND_PRICE = 125_000
+"""Bytes on the busiest link that take as long as a round: 10 Gbit/s times 0.1 ms."""
 
 Monomial: TypeAlias = tuple[int, ...]
 
@@ -152,6 +160,11 @@ class Plan:
         return 2 * len(self.blocks) - 1
 
     @property
+    def bits(self) -> int:
+        """Bits per lane over all links."""
+        return sum(self.planes().values())
+
+    @property
     def first(self) -> Combine:
         """Level 1, over blocks."""
         return _combine(self.groups)
@@ -198,29 +211,42 @@ def _spread(width: int, count: int) -> tuple[int, ...] | None:
 
 
 def _candidates(width: int) -> Iterator[Plan]:
-    one_level = width <= MAX_BLOCK * MAX_GROUP
-    counts: Sequence[tuple[int, ...]]
-    if one_level:
-        counts = [(n,) for n in range(1, MAX_GROUP + 1)]
-    else:
-        counts = [
-            c for g in range(2, MAX_GROUP + 1) for c in product(range(1, MAX_GROUP + 1), repeat=g)
-        ]
+    counts: list[tuple[int, ...]] = [(n,) for n in range(1, WIDEST_GROUP + 1)]
+    if width > MAX_BLOCK * MAX_GROUP:
+        for g in range(2, MAX_GROUP + 1):
+            counts += product(range(1, MAX_GROUP + 1), repeat=g)
     for groups in counts:
         blocks = _spread(width, sum(groups))
         if blocks is not None:
             yield Plan(blocks, groups)
 
 
-@cache
-def plan(width: int) -> Plan:
-    """The plan with the fewest bits over all links, for 1 <= width <= 64.
+@lru_cache(maxsize=None)
+def _best(width: int) -> dict[int, Plan]:
+    """Per number of levels, the plan with the fewest bits over all links."""
+    best: dict[int, Plan] = {}
+    for candidate in _candidates(width):
+        held = best.get(candidate.levels)
+        if held is None or candidate.bits < held.bits:
+            best[candidate.levels] = candidate
+    return best
 
-    Up to 16 bits it has one level (2 rounds), above that two (3 rounds).
+
+@lru_cache(maxsize=None)
+def plan(width: int, lanes: int) -> Plan:
+    """The plan for ``lanes`` values and 1 <= width <= 64.
+
+    Up to 16 bits: one level (2 rounds). Above: two levels (3 rounds), or one level of up to 8 blocks
+    where its additional bytes on the busiest link take less time than a round.
 
     Raises:
         ValueError: the width is out of range.
     """
     if not 1 <= width <= MAX_BLOCK * MAX_GROUP**2:
         raise ValueError(f"no carry plan for {width} bits")
-    return min(_candidates(width), key=lambda p: sum(p.planes().values()))
+
+    def price(candidate: Plan) -> int:
+        busiest = max(candidate.planes().values())
+        return bits_bytes(lanes, busiest) + candidate.levels * ROUND_PRICE
+
+    return min(_best(width).values(), key=price)

@@ -31,12 +31,12 @@ __all__ = ["STEPS", "carry", "compare_cost", "negative", "pair_of", "rule_negati
 
 
 def compare_cost(*, role: Role, lanes: int, width: int) -> Cost:
-    """Carry or sign with ``width`` low bits: 2 rounds up to 16 bits, 3 above.
+    """Carry or sign with ``width`` low bits: 1 round more than the plan has levels.
 
     Planes per message: see :meth:`mpcc.protocols.rep3.carry.Plan.planes`.
     """
     q0, q1, q2 = role
-    shape = plan(width)
+    shape = plan(width, lanes)
     size = {name: bits_bytes(lanes, planes) for name, planes in shape.planes().items()}
     links = {
         (q0, q2): size["index"] + size["close"],
@@ -51,7 +51,7 @@ def carry(builder: Builder, role: Role, pair: Pair, width: int, sign: bool) -> P
 
     The carry alone is needed by exact truncation; bit k of a + b is a_k + b_k + carry.
     """
-    return _Carry(builder, role, pair, plan(width), sign).result()
+    return _Carry(builder, role, pair, plan(width, lanes(pair.a)), sign).result()
 
 
 class _Carry:

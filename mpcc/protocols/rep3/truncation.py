@@ -48,10 +48,10 @@ def truncate_cost(*, role: Role, lanes: int, ring: int, amount: int, replicated:
     return Cost(2, {(q0, q2): word + low, (q1, q2): exchange, (q2, q1): exchange})
 
 
-def _bit_role(role: Role, amount: int) -> Role:
+def _bit_role(role: Role, amount: int, lanes: int) -> Role:
     """Role of the conversion of the carry bit: u is at q0 after one level, at q2 after two."""
     q0, q1, q2 = role
-    return role if plan(amount).levels == 1 else (q2, q1, q0)
+    return role if plan(amount, lanes).levels == 1 else (q2, q1, q0)
 
 
 def truncate_exact_cost(
@@ -63,7 +63,7 @@ def truncate_exact_cost(
     """
     steps = truncate_cost(role=role, lanes=lanes, ring=ring, amount=amount, replicated=replicated)
     low = compare_cost(role=role, lanes=lanes, width=amount)
-    bit = bit_to_ring_cost(role=_bit_role(role, amount), lanes=lanes, ring=ring)
+    bit = bit_to_ring_cost(role=_bit_role(role, amount, lanes), lanes=lanes, ring=ring)
     start = Cost(0 if replicated else 1)
     return start.then(low).then(bit).beside(steps)
 
@@ -176,7 +176,7 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     pair = _shared_pair(builder, x, role, 1 << (ring - 2))
     bit = carry(builder, role, pair, amount, sign=False)
     shifted = _shift_pair(builder, role, pair, amount, -(1 << (ring - 2 - amount)))
-    low = bit_to_ring(builder, _bit_role(role, amount), bit, some)
+    low = bit_to_ring(builder, _bit_role(role, amount, size), bit, some)
     total = sum_or_difference(builder, party.Add, Rep(shifted.own, shifted.next), low)
     if not isinstance(total, Rep):
         raise TypeError("a sum of replicated values is replicated")

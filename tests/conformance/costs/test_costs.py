@@ -11,6 +11,7 @@ from tests.conformance.cases import edges
 from tests.protocols.support import Program, execute
 
 ROLE = ("P0", "P1", "P2")
+LANES, FEW = 512 * 512, 512
 
 
 @pytest.mark.parametrize("ring", [32, 64])
@@ -34,29 +35,30 @@ def test_formulas_at_block_ends(lanes, ring):
 @pytest.mark.parametrize(
     ("cost", "bits", "rounds"),
     [
-        (compare_cost(role=ROLE, lanes=512, width=16), 156, 2),
-        (compare_cost(role=ROLE, lanes=512, width=15), 139, 2),
-        (compare_cost(role=ROLE, lanes=512, width=28), 235, 3),
-        (select_cost(role=ROLE, lanes=512, ring=64), 4 * 64, 2),
-        (select_cost(role=ROLE, lanes=512, ring=32), 4 * 32, 2),
-        (bit_to_ring_cost(role=ROLE, lanes=512, ring=64), 3 * 64, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=16), 156, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=15), 139, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=28), 235, 3),
+        (compare_cost(role=ROLE, lanes=FEW, width=28), 439, 2),
+        (select_cost(role=ROLE, lanes=LANES, ring=64), 4 * 64, 2),
+        (select_cost(role=ROLE, lanes=LANES, ring=32), 4 * 32, 2),
+        (bit_to_ring_cost(role=ROLE, lanes=LANES, ring=64), 3 * 64, 2),
         (
-            truncate_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=False),
+            truncate_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=False),
             3 * 64 + 3 * 16,
             2,
         ),
         (
-            truncate_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=True),
+            truncate_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=True),
             64 + 3 * 16,
             2,
         ),
         (
-            truncate_exact_cost(role=ROLE, lanes=512, ring=64, amount=16, replicated=True),
+            truncate_exact_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=True),
             64 + 3 * 16 + 156 + 3 * 64,
             4,
         ),
         (
-            truncate_exact_cost(role=ROLE, lanes=512, ring=64, amount=20, replicated=False),
+            truncate_exact_cost(role=ROLE, lanes=LANES, ring=64, amount=20, replicated=False),
             3 * 64 + 3 * 20 + 159 + 3 * 64,
             6,
         ),
@@ -64,16 +66,17 @@ def test_formulas_at_block_ends(lanes, ring):
 )
 def test_bits_per_lane(cost, bits, rounds):
     """docs/protocols.md prints these."""
-    assert cost.total_bytes * 8 == bits * 512
+    lanes = FEW if bits == 439 else LANES
+    assert cost.total_bytes * 8 == bits * lanes
     assert cost.rounds == rounds
 
 
 def test_link_loads_of_relu():
     """protocol-level figures at k = 16 and Z_2^64, by link, in bits per lane."""
-    cost = compare_cost(role=ROLE, lanes=512, width=16).then(
-        select_cost(role=ROLE, lanes=512, ring=64)
+    cost = compare_cost(role=ROLE, lanes=LANES, width=16).then(
+        select_cost(role=ROLE, lanes=LANES, ring=64)
     )
-    assert {k: v // 64 for k, v in cost.bytes_sent.items()} == {
+    assert {k: v * 8 // LANES for k, v in cost.bytes_sent.items()} == {
         "0->2": 150,
         "1->2": 191,
         "2->0": 7,
