@@ -302,6 +302,7 @@ class Builder:
         cost: cost charged for the current secure op.
         coin: coin source noted by the current secure op, if any.
         roles: chosen roles, one text per choice.
+        cache: what a protocol remembers of a share, such as its conversion, by (what, share).
     """
 
     def __init__(self, function: Function, balancer: Balancer) -> None:

@@ -140,7 +140,7 @@ def test_truncate_stochastic(monkeypatch, role, amount, kind):
     check(monkeypatch, 4, role, record, secrets, settings=1)
 
 
-@pytest.mark.parametrize("kind", ["add3", "rep"])
+@pytest.mark.parametrize("kind", [pytest.param("add3", marks=pytest.mark.slow), "rep"])
 def test_truncate_exact(monkeypatch, kind):
     def record(r, parts):
         share = truncation.exact(r.builder, getattr(r, kind)(parts), 1)

@@ -213,7 +213,8 @@ def _spread(width: int, count: int) -> tuple[int, ...] | None:
 def _candidates(width: int) -> Iterator[Plan]:
     counts: list[tuple[int, ...]] = [(n,) for n in range(1, WIDEST_GROUP + 1)]
     if width > MAX_BLOCK * MAX_GROUP:
-        for g in range(2, MAX_GROUP + 1):
+        # A fifth group pays for wide values only.
+        for g in range(2, MAX_GROUP + (2 if width > 32 else 1)):
             counts += product(range(1, MAX_GROUP + 1), repeat=g)
     for groups in counts:
         blocks = _spread(width, sum(groups))
@@ -221,7 +222,7 @@ def _candidates(width: int) -> Iterator[Plan]:
             yield Plan(blocks, groups)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _best(width: int) -> dict[int, Plan]:
     """Per number of levels, the plan with the fewest bits over all links."""
     best: dict[int, Plan] = {}
@@ -232,11 +233,11 @@ def _best(width: int) -> dict[int, Plan]:
     return best
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan(width: int, lanes: int) -> Plan:
     """The plan for ``lanes`` values and 1 <= width <= 64.
 
-    Up to 16 bits: one level (2 rounds). Above: two levels (3 rounds), or one level of up to 8 blocks
+    Up to 16 bits: one level (2 rounds). Above: two levels (3 rounds), or one of up to 8 blocks
     where its additional bytes on the busiest link take less time than a round.
 
     Raises:

@@ -21,6 +21,7 @@ from mpcc.protocols.base import (
     Step,
     component,
     lanes,
+    ring_bits,
     secure_type,
 )
 from mpcc.protocols.rep3.carry import Plan, plan
@@ -188,14 +189,7 @@ def pair_of(builder: Builder, x: Rep, role: Role) -> Pair:
     q0, q1, q2 = role
     a = builder.add(x.shared(q0, q1), x.shared(q0, q2))
     index = component(q1, q2)
-    bits = secure_bits(x)
-    return Pair(q0, a, {q: x.at(q, index) for q in (q1, q2)}, bits)
-
-
-def secure_bits(x: Rep) -> int:
-    """Bits of the ring of a replicated value."""
-    type_ = x.own[0].type
-    return getattr(type_, "ring", 0)
+    return Pair(q0, a, {q: x.at(q, index) for q in (q1, q2)}, ring_bits(a))
 
 
 def negative(builder: Builder, x: Secret, width: int) -> PairBit:

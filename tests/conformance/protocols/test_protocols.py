@@ -42,6 +42,7 @@ def test_every_role(role):
     execute(program, Rep3(), balancer=FixedRole(role))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amount", [19, 1, 45])
 def test_a_million_truncations(amount):
     """2^20 edge and random values over the whole admissible range: never off by a unit or more."""
@@ -59,6 +60,7 @@ def test_a_million_truncations(amount):
     assert abs(random.mean()) < 6 * 0.5 / np.sqrt(random.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [16, 28])
 def test_a_million_comparisons(width):
     program = Program(64)

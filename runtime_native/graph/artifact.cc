@@ -1,0 +1,142 @@
+#include "graph/artifact.h"
+
+#include <zip.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "base/error.h"
+#include "net/keys.h"
+
+namespace mpcc::graph {
+namespace {
+
+constexpr std::int64_t kFormat = 1;
+
+struct Entry {
+  std::string_view name;
+  std::uint64_t most;
+};
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::array<Entry, 5> kEntries = {{{"manifest.json", 16 * kMiB},
+                                            {"tensor.mpcc", 256 * kMiB},
+                                            {"secure.mpcc", 256 * kMiB},
+                                            {"program.pb", 256 * kMiB},
+                                            {"cost.json", 64 * kMiB}}};
+
+struct CloseArchive {
+  void operator()(zip_t* p) const { zip_discard(p); }
+};
+struct CloseFile {
+  void operator()(zip_file_t* p) const { zip_fclose(p); }
+};
+
+class Reader {
+ public:
+  explicit Reader(const std::string& path) : path_(path) {
+    int code = 0;
+    zip_.reset(zip_open(path.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
+    if (!zip_) {
+      zip_error_t error;
+      zip_error_init_with_code(&error, code);
+      const std::string reason = zip_error_strerror(&error);
+      zip_error_fini(&error);
+      fail("E-artifact", "cannot be read as an artifact: " + reason);
+    }
+    const auto n = zip_get_num_entries(zip_.get(), 0);
+    if (n != static_cast<zip_int64_t>(kEntries.size())) fail("E-artifact", "has other entries");
+    for (zip_uint64_t i = 0; i < kEntries.size(); ++i) {
+      const char* name = zip_get_name(zip_.get(), i, ZIP_FL_ENC_RAW);
+      if (name == nullptr || kEntries[i].name != name) fail("E-artifact", "has other entries");
+    }
+  }
+
+  [[noreturn]] void fail(const char* code, const std::string& what) const {
+    throw Error(code, what, path_);
+  }
+
+  std::vector<std::byte> read(std::size_t index) const {
+    const Entry& entry = kEntries[index];
+    zip_stat_t stat;
+    zip_stat_init(&stat);
+    if (zip_stat_index(zip_.get(), index, 0, &stat) != 0 || (stat.valid & ZIP_STAT_SIZE) == 0)
+      fail("E-artifact", "no size of " + std::string(entry.name));
+    if (stat.size > entry.most)
+      fail("E-artifact-size", std::string(entry.name) + " announces " + std::to_string(stat.size) +
+                                  " bytes, allowed are " + std::to_string(entry.most));
+    if ((stat.valid & ZIP_STAT_COMP_METHOD) != 0 && stat.comp_method != ZIP_CM_STORE &&
+        stat.comp_method != ZIP_CM_DEFLATE)
+      fail("E-artifact", std::string(entry.name) + " is compressed by another method");
+    if ((stat.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && stat.encryption_method != ZIP_EM_NONE)
+      fail("E-artifact", std::string(entry.name) + " is encrypted");
+    const std::unique_ptr<zip_file_t, CloseFile> file(zip_fopen_index(zip_.get(), index, 0));
+    if (!file) fail("E-artifact", "cannot open " + std::string(entry.name));
+    // In pieces: what is announced is not reserved before it is there.
+    std::vector<std::byte> data;
+    std::array<std::byte, 1 << 16> piece;
+    for (;;) {
+      const auto n = zip_fread(file.get(), piece.data(), piece.size());
+      if (n < 0) fail("E-artifact", std::string(entry.name) + " is damaged");
+      if (n == 0) break;
+      if (data.size() + static_cast<std::size_t>(n) > stat.size)
+        fail("E-artifact-size", std::string(entry.name) + " is larger than announced");
+      data.insert(data.end(), piece.begin(), piece.begin() + n);
+    }
+    if (data.size() != stat.size) fail("E-artifact", std::string(entry.name) + " is cut short");
+    return data;
+  }
+
+ private:
+  std::string path_;
+  std::unique_ptr<zip_t, CloseArchive> zip_;
+};
+
+std::string hex(std::span<const std::byte> bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const std::byte b : bytes) {
+    text += kDigits[static_cast<unsigned>(b) >> 4];
+    text += kDigits[static_cast<unsigned>(b) & 15];
+  }
+  return text;
+}
+
+}  // namespace
+
+Artifact read_artifact(const std::string& path) {
+  const Reader reader(path);
+  const auto manifest = reader.read(0);
+  const auto* text = reinterpret_cast<const char*>(manifest.data());
+  int depth = 0;
+  for (std::size_t i = 0; i < manifest.size(); ++i) {
+    depth += (text[i] == '[' || text[i] == '{') - (text[i] == ']' || text[i] == '}');
+    if (depth > 64) reader.fail("E-artifact-manifest", "nested too deeply");
+  }
+  const auto json = nlohmann::json::parse(text, text + manifest.size(), nullptr, false);
+  if (!json.is_object()) reader.fail("E-artifact-manifest", "the manifest is not a JSON object");
+  const auto string_at = [&](const char* key) {
+    const auto found = json.find(key);
+    if (found == json.end() || !found->is_string())
+      reader.fail("E-artifact-manifest", std::string("no text at ") + key);
+    return found->get<std::string>();
+  };
+  const auto format = json.find("format");
+  if (format == json.end() || !format->is_number_integer())
+    reader.fail("E-artifact-manifest", "no format version");
+  if (format->get<std::int64_t>() != kFormat)
+    reader.fail("E-artifact-version", "format " + std::to_string(format->get<std::int64_t>()) +
+                                          "; this program reads format " +
+                                          std::to_string(kFormat));
+  Artifact artifact;
+  artifact.protocol = string_at("protocol").substr(0, 100);
+  artifact.program = reader.read(3);
+  if (hex(net::sha256(artifact.program)) != string_at("program_sha256"))
+    reader.fail("E-artifact-hash", "the program is not the one that was written");
+  return artifact;
+}
+
+}  // namespace mpcc::graph

@@ -1,0 +1,338 @@
+#include "graph/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "base/error.h"
+#include "kernels/linear.h"
+
+namespace mpcc::graph {
+namespace {
+
+constexpr std::uint32_t kNowhere = 0xffffffff;
+// Work between two messages to one peer below which they leave in one write: bytes touched.
+constexpr std::size_t kCoalesceBytes = 64 << 10;
+
+std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
+
+// Gives offsets to intervals in the order of time, first fit.
+class Arena {
+ public:
+  std::size_t take(std::size_t bytes) {
+    bytes = aligned(std::max<std::size_t>(bytes, 1));
+    for (auto it = free_.begin(); it != free_.end(); ++it) {
+      if (it->second < bytes) continue;
+      const std::size_t at = it->first;
+      const std::size_t rest = it->second - bytes;
+      free_.erase(it);
+      if (rest != 0) free_.emplace(at + bytes, rest);
+      return at;
+    }
+    // Extend the free range at the end, if there is one.
+    std::size_t at = end_;
+    if (!free_.empty()) {
+      const auto last = std::prev(free_.end());
+      if (last->first + last->second == end_) {
+        at = last->first;
+        free_.erase(last);
+      }
+    }
+    end_ = at + bytes;
+    return at;
+  }
+
+  void give(std::size_t at, std::size_t bytes) {
+    bytes = aligned(std::max<std::size_t>(bytes, 1));
+    auto next = free_.lower_bound(at);
+    if (next != free_.end() && at + bytes == next->first) {
+      bytes += next->second;
+      next = free_.erase(next);
+    }
+    if (next != free_.begin()) {
+      const auto before = std::prev(next);
+      if (before->first + before->second == at) {
+        before->second += bytes;
+        return;
+      }
+    }
+    free_.emplace(at, bytes);
+  }
+
+  std::size_t bytes() const noexcept { return end_; }
+
+ private:
+  std::map<std::size_t, std::size_t> free_;  // offset -> bytes
+  std::size_t end_ = 0;
+};
+
+class Planner {
+ public:
+  Planner(const Program& program, const std::vector<net::EndpointInfo>& endpoints,
+          std::uint32_t self)
+      : p_(program) {
+    plan_.self = self;
+    plan_.endpoint_of_place.assign(kPlaces, kNowhere);
+    for (std::uint32_t e = 0; e < endpoints.size(); ++e)
+      for (const std::string& name : endpoints[e].places) {
+        const Place place = parse_place(name);
+        auto& at = plan_.endpoint_of_place[index_of(place)];
+        if (at != kNowhere)
+          throw Error("E-graph-place", "place " + name + " is hosted by two endpoints");
+        at = e;
+        if (e == self) plan_.places.insert(place);
+      }
+    for (const Step& s : p_.steps)
+      if (endpoint(s.place) == kNowhere)
+        throw Error("E-graph-place",
+                    "no endpoint hosts " + std::string(place_name(s.place)));
+    plan_.driver = endpoint(Place::client);
+    if (plan_.driver == kNowhere)
+      throw Error("E-graph-place", "no endpoint hosts the client");
+  }
+
+  Plan run();
+
+ private:
+  std::uint32_t endpoint(Place place) const {
+    return plan_.endpoint_of_place[index_of(place)];
+  }
+  bool mine(Place place) const { return endpoint(place) == plan_.self; }
+  bool is_alias(std::uint32_t op) const;
+  void find_roots();
+  void find_lazy();
+  void order_phase(bool online);
+  void emit(PhasePlan& phase, std::uint32_t op);
+  void emit_with_lazy(PhasePlan& phase, std::uint32_t op);
+  void mark_coalescing(PhasePlan& phase) const;
+  void find_homes();
+  void place_values(PhasePlan& phase, bool online);
+
+  const Program& p_;
+  Plan plan_;
+  std::vector<std::vector<std::uint32_t>> sends_;  // per value: transfers to other endpoints
+  std::vector<bool> lazy_;
+  std::vector<bool> emitted_;
+  std::vector<bool> used_by_runs_;  // per root
+};
+
+bool Planner::is_alias(std::uint32_t op) const {
+  if (p_.ops[op].code == OpCode::Reshape) return true;
+  return p_.is_transfer(op) && mine(p_.messages[p_.message_of_op[op]].from);
+}
+
+void Planner::find_roots() {
+  plan_.root.resize(p_.values.size());
+  sends_.resize(p_.values.size());
+  used_by_runs_.assign(p_.values.size(), false);
+  for (std::uint32_t v = 0; v < p_.values.size(); ++v) plan_.root[v] = v;
+  for (std::uint32_t i = 0; i < p_.ops.size(); ++i) {
+    const Op& op = p_.ops[i];
+    if (mine(p_.steps[i].place) && is_alias(i))
+      plan_.root[op.results[0]] = plan_.root[op.operands[0]];
+    if (p_.is_transfer(i)) {
+      const Message& m = p_.messages[p_.message_of_op[i]];
+      if (mine(m.from) && !mine(m.to)) sends_[op.operands[0]].push_back(i);
+    }
+    if (p_.steps[i].online && mine(p_.steps[i].place) && !(p_.is_transfer(i) && !is_alias(i)))
+      for (const std::uint32_t v : op.operands)
+        if (!p_.steps[p_.producer[plan_.root[v]]].online) used_by_runs_[plan_.root[v]] = true;
+  }
+}
+
+// Ops that can wait until somebody needs them: they need no message and no input, and nobody else
+// waits for them.
+void Planner::find_lazy() {
+  lazy_.assign(p_.ops.size(), false);
+  for (std::uint32_t i = 0; i < p_.ops.size(); ++i) {
+    const Op& op = p_.ops[i];
+    const Step& step = p_.steps[i];
+    if (!mine(step.place) || step.depth != 0 || op.code == OpCode::Input ||
+        op.code == OpCode::Output || p_.is_transfer(i))
+      continue;
+    bool lazy = true;
+    for (const std::uint32_t v : op.operands) {
+      const std::uint32_t from = p_.producer[v];
+      lazy = lazy && (lazy_[from] || p_.steps[from].online != step.online);
+    }
+    for (const std::uint32_t v : op.results)
+      lazy = lazy && sends_[v].empty() && !(!step.online && used_by_runs_[plan_.root[v]]);
+    lazy_[i] = lazy;
+  }
+}
+
+void Planner::emit(PhasePlan& phase, std::uint32_t index) {
+  const Op& op = p_.ops[index];
+  Action action;
+  action.op = index;
+  if (is_alias(index)) {
+    action.kind = Action::Kind::alias;
+  } else if (p_.is_transfer(index)) {
+    const Message& m = p_.messages[p_.message_of_op[index]];
+    action.kind = Action::Kind::receive;
+    action.peer = endpoint(m.from);
+    phase.expected.push_back({action.peer, m.id, m.bytes, m.depth});
+  }
+  phase.actions.push_back(std::move(action));
+  emitted_[index] = true;
+  for (const std::uint32_t v : op.results)
+    for (const std::uint32_t transfer : sends_[v]) {
+      Action send;
+      send.kind = Action::Kind::send;
+      send.op = transfer;
+      send.peer = endpoint(p_.steps[transfer].place);
+      phase.actions.push_back(std::move(send));
+    }
+}
+
+void Planner::emit_with_lazy(PhasePlan& phase, std::uint32_t index) {
+  // Depth first without recursion: chains of lazy ops may be long.
+  std::vector<std::uint32_t> stack = {index};
+  while (!stack.empty()) {
+    const std::uint32_t op = stack.back();
+    std::uint32_t missing = kNowhere;
+    if (!(p_.is_transfer(op) && !is_alias(op)))
+      for (const std::uint32_t v : p_.ops[op].operands) {
+        const std::uint32_t from = p_.producer[v];
+        if (lazy_[from] && !emitted_[from] && p_.steps[from].online == p_.steps[op].online) {
+          missing = from;
+          break;
+        }
+      }
+    if (missing != kNowhere) {
+      stack.push_back(missing);
+      continue;
+    }
+    stack.pop_back();
+    if (!emitted_[op]) emit(phase, op);
+  }
+}
+
+void Planner::order_phase(bool online) {
+  PhasePlan& phase = online ? plan_.online : plan_.setup;
+  std::vector<std::uint32_t> order;
+  for (const Place place : plan_.places)
+    for (const std::uint32_t op : p_.order[index_of(place)])
+      if (p_.steps[op].online == online) order.push_back(op);
+  // Input shares first: they are all there before the clock starts.
+  const auto is_share = [&](std::uint32_t op) {
+    if (!p_.is_transfer(op) || is_alias(op) || p_.steps[op].depth != 1) return false;
+    return plan_.self != plan_.driver &&
+           endpoint(p_.messages[p_.message_of_op[op]].from) == plan_.driver;
+  };
+  std::ranges::sort(order, {}, [&](std::uint32_t op) {
+    return std::tuple(!is_share(op), p_.steps[op].depth, op);
+  });
+  bool sharing = true;
+  for (const std::uint32_t op : order) {
+    const bool share = plan_.self == plan_.driver ? p_.steps[op].depth == 0 : is_share(op);
+    if (sharing && !share) {
+      sharing = false;
+      phase.sharing_ends = phase.actions.size();
+    }
+    if (!lazy_[op]) emit_with_lazy(phase, op);
+  }
+  if (sharing) phase.sharing_ends = phase.actions.size();
+  mark_coalescing(phase);
+}
+
+void Planner::mark_coalescing(PhasePlan& phase) const {
+  std::map<std::uint32_t, std::pair<std::size_t, std::size_t>> next;  // peer -> (position, work)
+  std::size_t work = 0;
+  for (std::size_t i = phase.actions.size(); i-- > 0;) {
+    Action& a = phase.actions[i];
+    if (a.kind == Action::Kind::receive || kernels::is_linear(p_.ops[a.op].code) ||
+        i + 1 == phase.sharing_ends)
+      next.clear();
+    if (a.kind == Action::Kind::compute)
+      for (const std::uint32_t v : p_.ops[a.op].results) work += p_.values[v].bytes();
+    if (a.kind != Action::Kind::send) continue;
+    const auto found = next.find(a.peer);
+    a.more = found != next.end() && work - found->second.second <= kCoalesceBytes;
+    next[a.peer] = {i, work};
+  }
+}
+
+void Planner::find_homes() {
+  plan_.home.assign(p_.values.size(), Home::none);
+  plan_.offset.assign(p_.values.size(), 0);
+  std::vector<bool> sent(p_.values.size(), false);
+  for (std::uint32_t v = 0; v < p_.values.size(); ++v)
+    if (!sends_[v].empty()) sent[plan_.root[v]] = true;
+  for (const PhasePlan* phase : {&plan_.setup, &plan_.online})
+    for (const Action& a : phase->actions) {
+      if (a.kind == Action::Kind::send || a.kind == Action::Kind::alias) continue;
+      for (const std::uint32_t v : p_.ops[a.op].results) {
+        Home& home = plan_.home[v];
+        if (a.kind == Action::Kind::receive)
+          home = Home::message;
+        else if (used_by_runs_[v])
+          home = Home::persistent;
+        else
+          home = sent[v] ? Home::outgoing : Home::arena;
+        if (used_by_runs_[v]) plan_.persistent_bytes += p_.values[v].bytes();
+      }
+    }
+}
+
+void Planner::place_values(PhasePlan& phase, bool online) {
+  std::map<std::uint32_t, std::size_t> last;  // root -> action
+  for (std::size_t i = 0; i < phase.actions.size(); ++i) {
+    const Action& a = phase.actions[i];
+    const Op& op = p_.ops[a.op];
+    if (a.kind != Action::Kind::receive)
+      for (const std::uint32_t v : op.operands) last[plan_.root[v]] = i;
+    if (a.kind != Action::Kind::send)
+      for (const std::uint32_t v : op.results) last[plan_.root[v]] = i;
+  }
+  for (const auto& [root, i] : last) {
+    const bool of_this_phase = p_.steps[p_.producer[root]].online == online;
+    if (of_this_phase && !used_by_runs_[root]) phase.actions[i].ends.push_back(root);
+  }
+  Arena arena;
+  std::size_t held = 0;
+  for (const Action& a : phase.actions) {
+    if (a.kind == Action::Kind::compute || a.kind == Action::Kind::receive)
+      for (const std::uint32_t v : p_.ops[a.op].results) {
+        const std::size_t bytes = p_.values[v].bytes();
+        if (plan_.home[v] == Home::arena) plan_.offset[v] = arena.take(bytes);
+        if (plan_.home[v] == Home::outgoing) phase.outgoing_bytes += bytes;
+        if (plan_.home[v] == Home::message && !used_by_runs_[v]) held += bytes;
+      }
+    phase.message_bytes = std::max(phase.message_bytes, held);
+    for (const std::uint32_t root : a.ends) {
+      const std::size_t bytes = p_.values[root].bytes();
+      if (plan_.home[root] == Home::arena) arena.give(plan_.offset[root], bytes);
+      if (plan_.home[root] == Home::message) held -= bytes;
+    }
+  }
+  phase.arena_bytes = arena.bytes();
+}
+
+Plan Planner::run() {
+  emitted_.assign(p_.ops.size(), false);
+  find_roots();
+  find_lazy();
+  order_phase(false);
+  order_phase(true);
+  find_homes();
+  place_values(plan_.setup, false);
+  place_values(plan_.online, true);
+  return std::move(plan_);
+}
+
+}  // namespace
+
+std::size_t Plan::peak_bytes() const {
+  const auto of = [](const PhasePlan& phase) {
+    return phase.arena_bytes + phase.outgoing_bytes + phase.message_bytes;
+  };
+  return persistent_bytes + std::max(of(setup), of(online));
+}
+
+Plan make_plan(const Program& program, const std::vector<net::EndpointInfo>& endpoints,
+               std::uint32_t self) {
+  return Planner(program, endpoints, self).run();
+}
+
+}  // namespace mpcc::graph

@@ -1,0 +1,379 @@
+#include "graph/program.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "graph/graphdef.h"
+#include "net/keys.h"
+
+namespace mpcc::graph {
+namespace {
+
+constexpr std::uint64_t kMaxBufferBytes = std::uint64_t{1} << 40;
+constexpr std::size_t kMaxLabel = 200;
+
+[[noreturn]] void bad(const std::string& what) { throw Error("E-graph", what); }
+
+void require_graph(bool ok, const char* what) {
+  if (!ok) bad(what);
+}
+
+// Labels come from the file; they end up in errors and reports as plain ASCII.
+std::string label_of(const std::string& text) {
+  std::string out;
+  for (const char c : text.substr(0, kMaxLabel)) out += (c >= 0x20 && c < 0x7f) ? c : '?';
+  return out;
+}
+
+// "n17"
+std::string numbered(char letter, std::size_t i) {
+  std::string name(1, letter);
+  name += std::to_string(i);
+  return name;
+}
+
+std::string device_of(Place place) {
+  const std::string name(place_name(place));
+  const bool party = place <= Place::P2;
+  return "/job:" + (party ? std::string("party") : name) + "/replica:0/task:" +
+         (party ? name.substr(1) : std::string("0")) + "/device:CPU:0";
+}
+
+std::int64_t dtype_of(const ValueType& type) {
+  switch (type.kind) {
+    case ValueType::Kind::ring64:
+      return 23;
+    case ValueType::Kind::ring32:
+      return 22;
+    case ValueType::Kind::bits:
+      return 4;
+    case ValueType::Kind::clear:
+      break;
+  }
+  return 1;
+}
+
+Nested to_nested(const nlohmann::json& json) {
+  Nested out;
+  if (json.is_number_integer() && !(json.is_number_unsigned() && json.get<std::uint64_t>() >> 63)) {
+    out.leaf = true;
+    out.value = json.get<std::int64_t>();
+  } else if (json.is_array()) {
+    if (json.size() > kMaxList) bad("an attribute list is too long");
+    for (const auto& item : json) out.items.push_back(to_nested(item));
+  } else {
+    bad("a nested attribute holds something else than integers");
+  }
+  return out;
+}
+
+Nested parse_nested(const std::string& text) {
+  std::size_t depth = 0;
+  for (const char c : text) {
+    if (c == '[' || c == '{') ++depth;
+    if ((c == ']' || c == '}') && depth > 0) --depth;
+    if (depth > kMaxNesting) bad("an attribute is nested too deeply");
+  }
+  const auto json = nlohmann::json::parse(text, nullptr, false);
+  if (json.is_discarded()) bad("a nested attribute is not JSON");
+  return to_nested(json);
+}
+
+AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
+  const auto is = [&](RawAttr::Kind k) {
+    if (raw.kind != k) bad("an attribute is stored as another kind");
+  };
+  switch (kind) {
+    case AttrKind::Int:
+      is(RawAttr::Kind::integer);
+      return raw.integer;
+    case AttrKind::Bool:
+      is(RawAttr::Kind::boolean);
+      return raw.integer != 0;
+    case AttrKind::Str:
+      is(RawAttr::Kind::text);
+      return raw.text;
+    case AttrKind::Float: {
+      is(RawAttr::Kind::text);
+      double v = 0;
+      const char* end = raw.text.data() + raw.text.size();
+      const auto parsed = std::from_chars(raw.text.data(), end, v);
+      if (parsed.ec != std::errc() || parsed.ptr != end || std::isnan(v))
+        bad("an attribute is not a number");
+      return v;
+    }
+    case AttrKind::Ints:
+      is(RawAttr::Kind::list);
+      require_graph(raw.texts.empty(), "an attribute list of another kind");
+      return raw.integers;
+    case AttrKind::Strs:
+      is(RawAttr::Kind::list);
+      require_graph(raw.integers.empty(), "an attribute list of another kind");
+      return raw.texts;
+    case AttrKind::Nested:
+      is(RawAttr::Kind::text);
+      return parse_nested(raw.text);
+  }
+  bad("unknown attribute kind");
+}
+
+// Op, attributes and declared types of a node; operands and body are the caller's.
+Op read_op(const RawNode& node, bool in_body) {
+  const OpSpec* spec = find_op(node.op);
+  if (spec == nullptr)
+    throw Error("E-graph-unknown-op", "unknown op '" + label_of(node.op) + "'");
+  Op op;
+  op.code = spec->code;
+  std::size_t known = 0;
+  for (const AttrSpec& a : spec->attributes) {
+    const RawAttr* raw = node.find(a.name);
+    if (raw == nullptr) bad("attribute " + std::string(a.name) + " is missing");
+    op.attributes.set(std::string(a.name), to_attr(a.kind, *raw));
+    ++known;
+  }
+  const RawAttr* types = node.find("_types");
+  require_graph(types != nullptr && types->kind == RawAttr::Kind::list, "no _types");
+  ++known;
+  for (const std::string& text : types->texts) {
+    op.types.push_back(ValueType::parse(text));
+    if (op.types.back().lanes > kMaxBufferBytes / std::max<std::uint64_t>(
+                                                      8, op.types.back().planes))
+      throw Error("E-graph-limit", "a value of too many bytes");
+  }
+  if (const RawAttr* loc = node.find("_loc"); loc != nullptr) {
+    require_graph(loc->kind == RawAttr::Kind::text, "_loc is no string");
+    op.label = label_of(loc->text);
+    ++known;
+  }
+  if (node.find("T") != nullptr) ++known;
+  if (spec->code == OpCode::Fused && !in_body) {
+    const RawAttr* f = node.find("f");
+    require_graph(f != nullptr && f->kind == RawAttr::Kind::function, "no body");
+    ++known;
+  }
+  require_graph(known == node.attrs.size(), "an attribute that the op does not have");
+  return op;
+}
+
+void check_dtype(const RawNode& node, const ValueType* type) {
+  const RawAttr* t = node.find("T");
+  require_graph((t != nullptr) == (type != nullptr), "T is missing or out of place");
+  if (t != nullptr)
+    require_graph(t->kind == RawAttr::Kind::type && t->integer == dtype_of(*type),
+                  "T does not agree with the type");
+}
+
+class Loader {
+ public:
+  explicit Loader(const RawGraph& graph) : graph_(graph) {
+    for (const RawFunction& f : graph.functions)
+      if (!functions_.emplace(f.name, &f).second) bad("two functions of one name");
+  }
+
+  Program run();
+
+ private:
+  std::uint32_t resolve(const std::string& input, std::size_t node) const;
+  Body read_body(const RawFunction& function, const std::vector<ValueType>& arguments);
+  void add_node(std::size_t index, const RawNode& node);
+  void add_step(std::uint32_t index);
+
+  const RawGraph& graph_;
+  std::unordered_map<std::string, const RawFunction*> functions_;
+  std::size_t total_ops_ = 0;
+  Program p_;
+};
+
+// "n3" or "n3:1" to a value number.
+std::uint32_t Loader::resolve(const std::string& input, std::size_t node) const {
+  const char* at = input.data();
+  const char* end = at + input.size();
+  std::uint32_t op = 0;
+  std::uint32_t result = 0;
+  require_graph(at != end && *at == 'n', "an input that is no node");
+  auto parsed = std::from_chars(at + 1, end, op);
+  require_graph(parsed.ec == std::errc(), "an input that is no node");
+  if (parsed.ptr != end) {
+    require_graph(*parsed.ptr == ':', "an input that is no node");
+    parsed = std::from_chars(parsed.ptr + 1, end, result);
+    require_graph(parsed.ec == std::errc() && parsed.ptr == end && result > 0,
+                  "an input that is no node");
+  }
+  require_graph(op < node, "an input that is not computed before");
+  require_graph(result < p_.ops[op].results.size(), "an input that its node does not have");
+  return p_.ops[op].results[result];
+}
+
+Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>& arguments) {
+  Body body;
+  body.arguments = arguments;
+  require_graph(function.inputs.size() == arguments.size(), "body and node differ in operands");
+  std::unordered_map<std::string, std::uint32_t> names;
+  std::uint32_t next = 0;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const auto& arg = function.inputs[i];
+    require_graph(arg.name == numbered('a', i) && arg.type == dtype_of(arguments[i]),
+                  "a body's argument");
+    names.emplace(arg.name, next++);
+  }
+  const auto value = [&](const std::string& name) {
+    const auto found = names.find(name);
+    require_graph(found != names.end(), "a body's input that is not computed before");
+    return found->second;
+  };
+  total_ops_ += function.nodes.size();
+  if (total_ops_ > kMaxOps) throw Error("E-graph-limit", "too many ops");
+  for (std::size_t i = 0; i < function.nodes.size(); ++i) {
+    const RawNode& node = function.nodes[i];
+    const std::string name = numbered('b', i);
+    require_graph(node.name == name && node.device.empty(), "a body's node has another name");
+    Op op = read_op(node, true);
+    require_graph(op.types.size() == 1, "an op of a body has one result");
+    for (const std::string& input : node.inputs) op.operands.push_back(value(input));
+    check_dtype(node, &op.types[0]);
+    op.results.push_back(next);
+    names.emplace(name + ":out:0", next++);
+    body.ops.push_back(std::move(op));
+  }
+  require_graph(function.results.size() == function.outputs.size(), "a body's results");
+  std::map<std::string, std::string> results(function.results.begin(), function.results.end());
+  for (std::size_t i = 0; i < function.outputs.size(); ++i) {
+    const std::string name = numbered('r', i);
+    require_graph(function.outputs[i].name == name && results.contains(name), "a body's results");
+    body.results.push_back(value(results[name]));
+  }
+  return body;
+}
+
+void Loader::add_node(std::size_t index, const RawNode& node) {
+  require_graph(node.name == numbered('n', index), "nodes are not named in order");
+  Op op = read_op(node, false);
+  if (++total_ops_ > kMaxOps) throw Error("E-graph-limit", "too many ops");
+  std::vector<ValueType> operands;
+  for (const std::string& input : node.inputs) {
+    op.operands.push_back(resolve(input, index));
+    operands.push_back(p_.values[op.operands.back()]);
+  }
+  const OpSpec& spec = spec_of(op.code);
+  std::vector<ValueType> inferred;
+  if (op.code == OpCode::Fused) {
+    const auto function = functions_.find(node.find("f")->text);
+    require_graph(function != functions_.end(), "a body that is not in the library");
+    auto body = std::make_shared<Body>(read_body(*function->second, operands));
+    inferred = check_body(*body);
+    op.body = std::move(body);
+  } else {
+    inferred = infer(spec, op.attributes, operands);
+  }
+  if (inferred != op.types)
+    bad("the types that it declares are not those of its operands and attributes");
+  const ValueType* typed = !op.types.empty() ? &op.types[0]
+                           : operands.empty() ? nullptr
+                                              : &operands[0];
+  require_graph(typed != nullptr, "an op without a place");
+  check_dtype(node, typed);
+  require_graph(node.device == device_of(typed->place), "its device is not its place");
+  for (const ValueType& t : op.types) {
+    require_graph(t.place == typed->place, "results at several places");
+    op.results.push_back(static_cast<std::uint32_t>(p_.values.size()));
+    p_.values.push_back(t);
+    p_.producer.push_back(static_cast<std::uint32_t>(index));
+  }
+  if (op.code == OpCode::Transfer) {
+    const std::string step = label_of(op.attributes.text("step"));
+    op.label = op.label.empty() ? step : step + ", " + op.label;
+  }
+  p_.ops.push_back(std::move(op));
+  add_step(static_cast<std::uint32_t>(index));
+}
+
+void Loader::add_step(std::uint32_t index) {
+  const Op& op = p_.ops[index];
+  const auto draws_online = [](const Op& o) {
+    return (o.code == OpCode::DrawRing || o.code == OpCode::DrawBits) &&
+           o.attributes.text("phase") == "online";
+  };
+  Step step;
+  step.place = op.types.empty() ? p_.values[op.operands[0]].place : op.types[0].place;
+  step.online = op.code == OpCode::Input || draws_online(op) ||
+                (op.body && std::ranges::any_of(op.body->ops, draws_online));
+  for (const std::uint32_t v : op.operands)
+    step.online = step.online || p_.steps[p_.producer[v]].online;
+  if (op.body && step.online)
+    for (const Op& inner : op.body->ops)
+      require_graph((inner.code != OpCode::DrawRing && inner.code != OpCode::DrawBits) ||
+                        draws_online(inner),
+                    "a region of a run draws from a key of the session");
+  for (const std::uint32_t v : op.operands) {
+    const Step& from = p_.steps[p_.producer[v]];
+    if (from.online == step.online) step.depth = std::max(step.depth, from.depth);
+  }
+  std::uint32_t id = Program::kNoMessage;
+  if (op.code == OpCode::Transfer) {
+    ++step.depth;
+    id = static_cast<std::uint32_t>(p_.messages.size());
+    const ValueType& x = p_.values[op.operands[0]];
+    p_.messages.push_back({id, index, x.place, step.place, x.bytes(), step.depth, step.online,
+                           op.label});
+  }
+  p_.message_of_op.push_back(id);
+  p_.steps.push_back(step);
+}
+
+Program Loader::run() {
+  require_graph(!graph_.nodes.empty() && graph_.nodes[0].name == "program" &&
+                    graph_.nodes[0].op == "MpccProgram",
+                "the first node is not the program's");
+  for (std::size_t i = 1; i < graph_.nodes.size(); ++i) {
+    try {
+      add_node(i - 1, graph_.nodes[i]);
+    } catch (const Error& error) {
+      throw error.within("node " + std::to_string(i - 1) + " " + label_of(graph_.nodes[i].op));
+    }
+  }
+  for (std::uint32_t i = 0; i < p_.ops.size(); ++i) p_.order[index_of(p_.steps[i].place)].push_back(i);
+  for (auto& order : p_.order)
+    std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) {
+      const Step& x = p_.steps[a];
+      const Step& y = p_.steps[b];
+      return std::tuple(x.online, x.depth, a) < std::tuple(y.online, y.depth, b);
+    });
+  return std::move(p_);
+}
+
+}  // namespace
+
+std::string Program::describe(std::uint32_t op) const {
+  std::string text = "op " + std::to_string(op) + " " + std::string(spec_of(ops[op].code).name);
+  if (!ops[op].label.empty()) text += " (" + ops[op].label + ")";
+  return text;
+}
+
+std::uint32_t Program::rounds(bool online) const {
+  std::uint32_t most = 0;
+  for (const Message& m : messages)
+    if (m.online == online) most = std::max(most, m.depth);
+  return most;
+}
+
+std::string link_name(Place from, Place to) {
+  const auto shown = [](Place p) {
+    const std::string name(place_name(p));
+    return p <= Place::P2 ? name.substr(1) : name;
+  };
+  return shown(from) + "->" + shown(to);
+}
+
+Program load_program(std::span<const std::byte> bytes) {
+  Program program = Loader(read_graphdef(bytes)).run();
+  program.hash = net::sha256(bytes);
+  return program;
+}
+
+}  // namespace mpcc::graph

@@ -1,0 +1,95 @@
+#include "graph/session.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "net/shaped.h"
+
+namespace mpcc::graph {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uintmax_t kMaxConfigBytes = 1 << 20;
+
+}  // namespace
+
+ClusterConfig read_config(const std::string& path, std::uint32_t index) {
+  const auto fail = [&](const std::string& what) { throw Error("E-config", what, path); };
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail("cannot be opened");
+  std::error_code ignored;
+  if (std::filesystem::file_size(path, ignored) > kMaxConfigBytes) fail("is too large");
+  const json root = json::parse(file, nullptr, false);
+  if (!root.is_object()) fail("is not a JSON object");
+  const std::filesystem::path base = std::filesystem::path(path).parent_path();
+  const auto resolve = [&](const std::string& p) { return (base / p).string(); };
+  ClusterConfig config;
+  try {
+    for (const json& e : root.at("endpoints")) {
+      net::TlsEndpoint endpoint;
+      e.at("name").get_to(endpoint.name);
+      e.at("places").get_to(endpoint.places);
+      endpoint.host = e.value("host", "");
+      endpoint.port = e.value("port", std::uint16_t{0});
+      config.endpoints.push_back(std::move(endpoint));
+    }
+    if (index >= config.endpoints.size())
+      fail("has no endpoint " + std::to_string(index));
+    const json& own = root.at("endpoints")[index];
+    config.ca = resolve(root.at("ca").get<std::string>());
+    const auto identity = [&](const char* key) {
+      return resolve(own.contains(key) ? own.at(key).get<std::string>()
+                                       : root.at(key).get<std::string>());
+    };
+    config.certificate = identity("cert");
+    config.private_key = identity("key");
+    const auto duration = [&](const char* key, net::Duration& to) {
+      if (!root.contains(key)) return;
+      const double s = root.at(key).get<double>();
+      if (!(s > 0 && s < 1e8)) fail(std::string(key) + " must be a positive number of seconds");
+      to = std::chrono::duration_cast<net::Duration>(std::chrono::duration<double>(s));
+    };
+    duration("deadline_s", config.deadline);
+    duration("connect_deadline_s", config.connect_deadline);
+    duration("idle_s", config.idle);
+    config.network = root.value("network", config.network);
+    config.threads = root.value("threads", config.threads);
+    (void)net::network_profile(config.network);
+  } catch (const json::exception& error) {
+    fail(error.what());
+  }
+  return config;
+}
+
+Session::Session(std::span<const std::byte> program, const ClusterConfig& config,
+                 std::uint32_t index, std::shared_ptr<net::Listener> listener)
+    : program_(std::make_unique<Program>(load_program(program))) {
+  std::vector<net::EndpointInfo> endpoints;
+  for (const auto& e : config.endpoints) endpoints.push_back({e.name, e.places});
+  // A program that cannot run here is refused before anybody is called.
+  (void)make_plan(*program_, endpoints, index);
+  net::TlsConfig tls{.self = index,
+                     .endpoints = config.endpoints,
+                     .ca = net::Pem::file(config.ca),
+                     .certificate = net::Pem::file(config.certificate),
+                     .private_key = net::Pem::file(config.private_key),
+                     .program = program_->hash,
+                     .options = {},
+                     .connect_deadline = config.connect_deadline,
+                     .listener = std::move(listener)};
+  tls.options.deadline = config.deadline;
+  tls.options.step_name = step_names(*program_);
+  if (config.network != "none")
+    tls.options.decorate = net::shaped(net::network_profile(config.network));
+  transport_ = net::connect_tls(tls);
+  engine_ = std::make_unique<Engine>(*program_, *transport_,
+                                     EngineOptions{.threads = config.threads, .idle = config.idle});
+}
+
+void Session::interrupt(const std::string& reason) { transport_->abort("session", reason); }
+
+}  // namespace mpcc::graph

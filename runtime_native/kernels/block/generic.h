@@ -1,0 +1,605 @@
+// The block kernels, compiled once per variant: the including file defines MPCC_VARIANT, a namespace
+// name, so that no symbol is shared between files with different instruction-set flags. For the same
+// reason nothing here instantiates a standard template that could be emitted out of line.
+#include <cmath>
+#include <cstring>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#include "base/error.h"
+#include "kernels/block/block.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc 12 unrolls the tree of carry_tables past the 6 levels that a block can have and warns about
+// the levels that it has invented.
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+#endif
+
+namespace mpcc::kernels::MPCC_VARIANT {
+namespace {
+
+using Byte = std::uint8_t;
+using Half = Byte __attribute__((vector_size(16)));
+#ifdef __AVX2__
+using Full = Byte __attribute__((vector_size(32)));
+#else
+using Full = Half;
+#endif
+
+template <class T>
+inline T load(const Byte* p) {
+  T v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+inline void store(Byte* p, T v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+inline const Byte* in_bytes(const BlockArgs& a, std::size_t i) {
+  return reinterpret_cast<const Byte*>(a.in[i]);
+}
+inline Byte* out_bytes(const BlockArgs& a) { return reinterpret_cast<Byte*>(a.out); }
+
+// Calls f.template operator()<T>(offset) over the bytes of a plane, in the widest pieces that fit.
+template <class F>
+inline void for_strips(std::size_t bytes, F&& f) {
+  std::size_t o = 0;
+  for (; o + sizeof(Full) <= bytes; o += sizeof(Full)) f.template operator()<Full>(o);
+  if (sizeof(Half) < sizeof(Full) && o + sizeof(Half) <= bytes) {
+    f.template operator()<Half>(o);
+    o += sizeof(Half);
+  }
+  if (o + 8 <= bytes) {
+    f.template operator()<std::uint64_t>(o);
+    o += 8;
+  }
+  for (; o < bytes; ++o) f.template operator()<Byte>(o);
+}
+
+// Calls f(block, bytes per plane, lanes) for the 512-lane blocks of the range. The planes of block b
+// of a value with w planes begin at byte b * 64 * w of the range.
+template <class F>
+inline void for_blocks(std::size_t count, F&& f) {
+  for (std::size_t b = 0; b * kBlockLanes < count; ++b) {
+    const std::size_t rest = count - b * kBlockLanes;
+    const std::size_t lanes = rest < kBlockLanes ? rest : kBlockLanes;
+    f(b, (lanes + 7) / 8, lanes);
+  }
+}
+
+// --- ring ---------------------------------------------------------------------------------------
+
+struct AddOp {
+  template <class W>
+  static W apply(W a, W b) {
+    return a + b;
+  }
+};
+struct SubOp {
+  template <class W>
+  static W apply(W a, W b) {
+    return a - b;
+  }
+};
+struct MulOp {
+  template <class W>
+  static W apply(W a, W b) {
+    return a * b;
+  }
+};
+
+template <class W, class O>
+void binary(const BlockArgs& a) {
+  const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
+  const W* __restrict y = reinterpret_cast<const W*>(a.in[1]);
+  W* __restrict z = reinterpret_cast<W*>(a.out);
+  for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], y[i]);
+}
+
+struct NegOp {
+  template <class W>
+  static W apply(W x, W, int) {
+    return W{0} - x;
+  }
+};
+struct AddConstOp {
+  template <class W>
+  static W apply(W x, W c, int) {
+    return x + c;
+  }
+};
+struct MulConstOp {
+  template <class W>
+  static W apply(W x, W c, int) {
+    return x * c;
+  }
+};
+struct ShiftLeftOp {
+  template <class W>
+  static W apply(W x, W, int s) {
+    return x << s;
+  }
+};
+struct ShiftRightOp {
+  template <class W>
+  static W apply(W x, W, int s) {
+    return x >> s;
+  }
+};
+struct LowBitsOp {
+  template <class W>
+  static W apply(W x, W c, int) {
+    return x & c;
+  }
+};
+
+template <class W, class O>
+void unary(const BlockArgs& a) {
+  const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
+  W* __restrict z = reinterpret_cast<W*>(a.out);
+  const W c = static_cast<W>(a.params->constant);
+  const int s = a.params->amount;
+  for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], c, s);
+}
+
+template <class W>
+void copy_words(const BlockArgs& a) {
+  if (a.count != 0) std::memcpy(a.out, a.in[0], a.count * sizeof(W));
+}
+
+// --- owners -------------------------------------------------------------------------------------
+
+template <class W>
+void encode(const BlockArgs& a) {
+  const float* x = reinterpret_cast<const float*>(a.in[0]);
+  W* z = reinterpret_cast<W*>(a.out);
+  const double scale = std::ldexp(1.0, a.params->amount);
+  for (std::size_t i = 0; i < a.count; ++i) {
+    const double v = static_cast<double>(x[i]);
+    const double r = std::rint(v * scale);
+    if (!(v >= a.params->lo && v <= a.params->hi) || !(std::fabs(r) < 0x1p63))
+      throw Error("E-input-range", "an input value is outside the range that the program accepts");
+    z[i] = static_cast<W>(static_cast<std::uint64_t>(static_cast<std::int64_t>(r)));
+  }
+}
+
+template <class W>
+void decode(const BlockArgs& a) {
+  const W* x = reinterpret_cast<const W*>(a.in[0]);
+  float* z = reinterpret_cast<float*>(a.out);
+  const double scale = std::ldexp(1.0, -a.params->amount);
+  for (std::size_t i = 0; i < a.count; ++i) {
+    const auto v = sizeof(W) == 8 ? static_cast<std::int64_t>(x[i])
+                                  : static_cast<std::int64_t>(static_cast<std::int32_t>(x[i]));
+    z[i] = static_cast<float>(static_cast<double>(v) * scale);
+  }
+}
+
+// --- draws --------------------------------------------------------------------------------------
+
+// A draw's buffer is the stream from block 0; 512 lanes are a multiple of 16 bytes in every type.
+template <class W>
+void draw_ring(const BlockArgs& a) {
+  a.key->fill(a.params->stream, a.begin * sizeof(W) / prg::kBlockBytes,
+              {a.out, a.count * sizeof(W)});
+}
+
+void draw_bits(const BlockArgs& a) {
+  const std::size_t planes = a.params->out_planes;
+  a.key->fill(a.params->stream, a.begin / 8 * planes / prg::kBlockBytes,
+              {a.out, bits_bytes(a.count, planes)});
+}
+
+// --- ring and bits ------------------------------------------------------------------------------
+
+// mask(bit, word) for every lane: one plane beside a ring tensor.
+struct MaskOp {
+  template <class W>
+  static W apply(W mask, W x) {
+    return mask & x;
+  }
+};
+struct NegateOp {
+  template <class W>
+  static W apply(W mask, W x) {
+    return (x ^ mask) - mask;
+  }
+};
+
+template <class W, class O>
+void by_bit_tail(const Byte* bits, const W* x, W* z, std::size_t from, std::size_t count) {
+  for (std::size_t i = from; i < count; ++i)
+    z[i] = O::apply(static_cast<W>(W{0} - ((bits[i / 8] >> (i % 8)) & 1U)), x[i]);
+}
+
+// The plane of a one-plane value is contiguous over blocks: 64 bytes per full block.
+template <class W, class O>
+void by_bit(const BlockArgs& a) {
+  const Byte* bits = in_bytes(a, 0);
+  const W* x = reinterpret_cast<const W*>(a.in[1]);
+  W* z = reinterpret_cast<W*>(a.out);
+  std::size_t i = 0;
+#ifdef __AVX2__
+  if constexpr (sizeof(W) == 8) {
+    const __m256i low = _mm256_setr_epi64x(1, 2, 4, 8);
+    const __m256i high = _mm256_setr_epi64x(16, 32, 64, 128);
+    for (; i + 8 <= a.count; i += 8) {
+      const __m256i b = _mm256_set1_epi64x(bits[i / 8]);
+      const __m256i m0 = _mm256_cmpeq_epi64(_mm256_and_si256(b, low), low);
+      const __m256i m1 = _mm256_cmpeq_epi64(_mm256_and_si256(b, high), high);
+      const __m256i v0 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
+      const __m256i v1 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i + 4));
+      __m256i r0;
+      __m256i r1;
+      if constexpr (__is_same(O, MaskOp)) {
+        r0 = _mm256_and_si256(m0, v0);
+        r1 = _mm256_and_si256(m1, v1);
+      } else {
+        r0 = _mm256_sub_epi64(_mm256_xor_si256(v0, m0), m0);
+        r1 = _mm256_sub_epi64(_mm256_xor_si256(v1, m1), m1);
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(z + i), r0);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(z + i + 4), r1);
+    }
+  }
+#endif
+  by_bit_tail<W, O>(bits, x, z, i, a.count);
+}
+
+#ifdef __AVX2__
+// Byte columns of 32 words: out[k] holds byte k of the words x[0..31] >> shift, in order.
+inline void byte_columns(const std::uint64_t* x, int shift, int columns, __m256i* out) {
+  const __m256i pairs = _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15,  //
+                                         0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+  const __m128i count = _mm_cvtsi32_si128(shift);
+  __m256i v[8];
+  for (int i = 0; i < 8; ++i) {
+    // Low half: words 2i, 2i+1; high half: words 16+2i, 16+2i+1.
+    const __m128i lo = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 2 * i));
+    const __m128i hi = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 + 2 * i));
+    v[i] = _mm256_shuffle_epi8(_mm256_srl_epi64(_mm256_set_m128i(hi, lo), count), pairs);
+  }
+  __m256i q[8];  // 4 lanes: q[2i] bytes 0..3, q[2i+1] bytes 4..7
+  for (int i = 0; i < 4; ++i) {
+    q[2 * i] = _mm256_unpacklo_epi16(v[2 * i], v[2 * i + 1]);
+    q[2 * i + 1] = _mm256_unpackhi_epi16(v[2 * i], v[2 * i + 1]);
+  }
+  for (int h = 0; h < 2; ++h) {
+    if (4 * h >= columns) break;
+    const __m256i a0 = _mm256_unpacklo_epi32(q[h], q[2 + h]);
+    const __m256i a1 = _mm256_unpackhi_epi32(q[h], q[2 + h]);
+    const __m256i b0 = _mm256_unpacklo_epi32(q[4 + h], q[6 + h]);
+    const __m256i b1 = _mm256_unpackhi_epi32(q[4 + h], q[6 + h]);
+    out[4 * h] = _mm256_unpacklo_epi64(a0, b0);
+    out[4 * h + 1] = _mm256_unpackhi_epi64(a0, b0);
+    out[4 * h + 2] = _mm256_unpacklo_epi64(a1, b1);
+    out[4 * h + 3] = _mm256_unpackhi_epi64(a1, b1);
+  }
+}
+#endif
+
+template <class W>
+void bit_slice(const BlockArgs& a) {
+  const W* x = reinterpret_cast<const W*>(a.in[0]);
+  const std::size_t planes = a.params->out_planes;
+  const int shift = a.params->amount;
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t lanes) {
+    const W* xs = x + b * kBlockLanes;
+    Byte* out = out_bytes(a) + b * kPlaneBytes * planes;
+    std::size_t i = 0;
+#ifdef __AVX2__
+    if constexpr (sizeof(W) == 8) {
+      const int columns = static_cast<int>((planes + 7) / 8);
+      for (; i + 32 <= lanes; i += 32) {
+        __m256i column[8];
+        byte_columns(xs + i, shift, columns, column);
+        for (int k = 0; k < columns; ++k) {
+          __m256i c = column[k];
+          const int top = static_cast<int>(planes) - 8 * k < 8 ? static_cast<int>(planes) - 8 * k : 8;
+          for (int p = 7; p >= 0; --p) {
+            if (p < top)
+              store(out + (static_cast<std::size_t>(8 * k + p) * bytes + i / 8),
+                    static_cast<std::uint32_t>(_mm256_movemask_epi8(c)));
+            c = _mm256_add_epi8(c, c);
+          }
+        }
+      }
+    }
+#endif
+    for (; i < lanes; i += 8) {
+      const std::size_t n = lanes - i < 8 ? lanes - i : 8;
+      for (std::size_t p = 0; p < planes; ++p) {
+        unsigned v = 0;
+        for (std::size_t l = 0; l < n; ++l)
+          v |= static_cast<unsigned>((xs[i + l] >> (static_cast<std::size_t>(shift) + p)) & 1U) << l;
+        out[p * bytes + i / 8] = static_cast<Byte>(v);
+      }
+    }
+  });
+}
+
+template <class W>
+void from_bits(const BlockArgs& a) {
+  W* z = reinterpret_cast<W*>(a.out);
+  const std::size_t planes = a.params->in_planes[0];
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t lanes) {
+    const Byte* in = in_bytes(a, 0) + b * kPlaneBytes * planes;
+    W* zs = z + b * kBlockLanes;
+    std::size_t i = 0;
+#ifdef __AVX2__
+    if constexpr (sizeof(W) == 8) {
+      const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                              2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+      const __m256i select = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ULL));
+      for (; i + 32 <= lanes; i += 32) {
+        __m256i words[8];
+        for (auto& w : words) w = _mm256_setzero_si256();
+        for (std::size_t k = 0; 8 * k < planes; ++k) {
+          __m256i column = _mm256_setzero_si256();
+          for (std::size_t p = 8 * k; p < planes && p < 8 * k + 8; ++p) {
+            const auto m = load<std::uint32_t>(in + p * bytes + i / 8);
+            const __m256i bits = _mm256_and_si256(
+                _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(m)), spread), select);
+            const __m256i set = _mm256_cmpeq_epi8(bits, select);
+            column = _mm256_or_si256(
+                column, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(1U << (p % 8)))));
+          }
+          alignas(32) Byte flat[32];
+          _mm256_store_si256(reinterpret_cast<__m256i*>(flat), column);
+          const __m128i count = _mm_cvtsi32_si128(static_cast<int>(8 * k));
+          for (int g = 0; g < 8; ++g) {
+            const __m256i v =
+                _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(static_cast<int>(load<std::uint32_t>(flat + 4 * g))));
+            words[g] = _mm256_or_si256(words[g], _mm256_sll_epi64(v, count));
+          }
+        }
+        for (int g = 0; g < 8; ++g)
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(zs + i + 4 * static_cast<std::size_t>(g)), words[g]);
+      }
+    }
+#endif
+    for (; i < lanes; ++i) {
+      W w = 0;
+      for (std::size_t p = 0; p < planes; ++p)
+        w |= static_cast<W>(static_cast<W>((in[p * bytes + i / 8] >> (i % 8)) & 1U) << p);
+      zs[i] = w;
+    }
+  });
+}
+
+// --- bits ---------------------------------------------------------------------------------------
+
+struct XorOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return static_cast<T>(a ^ b);
+  }
+};
+struct AndOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return static_cast<T>(a & b);
+  }
+};
+
+template <class O>
+void bits_binary(const BlockArgs& a) {
+  const Byte* x = in_bytes(a, 0);
+  const Byte* y = in_bytes(a, 1);
+  Byte* z = out_bytes(a);
+  for_strips(bits_bytes(a.count, a.params->out_planes), [&]<class T>(std::size_t o) {
+    store<T>(z + o, O::template apply<T>(load<T>(x + o), load<T>(y + o)));
+  });
+}
+
+void bits_not(const BlockArgs& a) {
+  const Byte* x = in_bytes(a, 0);
+  Byte* z = out_bytes(a);
+  for_strips(bits_bytes(a.count, a.params->out_planes),
+             [&]<class T>(std::size_t o) { store<T>(z + o, static_cast<T>(~load<T>(x + o))); });
+}
+
+void planes(const BlockArgs& a) {
+  const std::size_t from = a.params->in_planes[0];
+  const std::size_t to = a.params->out_planes;
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t) {
+    const Byte* in = in_bytes(a, 0) + b * kPlaneBytes * from;
+    Byte* out = out_bytes(a) + b * kPlaneBytes * to;
+    for (std::size_t p = 0; p < to; ++p)
+      std::memcpy(out + p * bytes, in + a.params->program[p] * bytes, bytes);
+  });
+}
+
+void join(const BlockArgs& a) {
+  const std::size_t to = a.params->out_planes;
+  const std::size_t operands = a.params->in_planes.size();
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t) {
+    Byte* out = out_bytes(a) + b * kPlaneBytes * to;
+    for (std::size_t i = 0; i < operands; ++i) {
+      const std::size_t w = a.params->in_planes[i];
+      std::memcpy(out, in_bytes(a, i) + b * kPlaneBytes * w, w * bytes);
+      out += w * bytes;
+    }
+  });
+}
+
+// Carry of (j xor rho) + beta for all j of a block, as a binary tree over the bits of j, lowest
+// first: with a = rho_t or its complement, carry' = a beta xor (a xor beta) carry.
+void carry_tables(const BlockArgs& a) {
+  const auto& p = *a.params;
+  const std::size_t index = p.in_planes[0];
+  const std::size_t blocks = p.program.size();
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t) {
+    const Byte* beta = in_bytes(a, 0) + b * kPlaneBytes * index;
+    const Byte* rho = in_bytes(a, 1) + b * kPlaneBytes * index;
+    Byte* out = out_bytes(a) + b * kPlaneBytes * p.out_planes;
+    for_strips(bytes, [&]<class T>(std::size_t o) {
+      std::size_t low = 0;
+      std::size_t at = 0;
+      for (std::size_t i = 0; i < blocks; ++i) {
+        const std::size_t w = p.program[i];
+        T generate[64];
+        T propagate[64];
+        generate[0] = T{};
+        propagate[0] = static_cast<T>(~T{});
+        std::size_t n = 1;
+        for (std::size_t t = 0; t < w; ++t, n *= 2) {
+          const T be = load<T>(beta + (low + t) * bytes + o);
+          const T r = load<T>(rho + (low + t) * bytes + o);
+          const T both = static_cast<T>(r & be);
+          const T one = static_cast<T>(r ^ be);
+          const T other = static_cast<T>(be ^ both);
+          for (std::size_t j = 0; j < n; ++j) {
+            const T g = generate[j];
+            const T e = propagate[j];
+            generate[j] = static_cast<T>(both ^ (one & g));
+            generate[j + n] = static_cast<T>(other ^ (g ^ (one & g)));
+            propagate[j] = static_cast<T>(e & one);
+            propagate[j + n] = static_cast<T>(e ^ (e & one));
+          }
+        }
+        for (std::size_t j = 0; j < n; ++j) store<T>(out + (at + j) * bytes + o, generate[j]);
+        at += n;
+        if (i != 0) {
+          for (std::size_t j = 0; j < n; ++j) store<T>(out + (at + j) * bytes + o, propagate[j]);
+          at += n;
+        }
+        low += w;
+      }
+    });
+  });
+}
+
+void lookup(const BlockArgs& a) {
+  const auto& p = *a.params;
+  const std::size_t tables = p.in_planes[0];
+  const std::size_t index = p.in_planes[1];
+  const std::size_t blocks = p.program.size();
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t) {
+    const Byte* table = in_bytes(a, 0) + b * kPlaneBytes * tables;
+    const Byte* at_index = in_bytes(a, 1) + b * kPlaneBytes * index;
+    Byte* out = out_bytes(a) + b * kPlaneBytes * p.out_planes;
+    for_strips(bytes, [&]<class T>(std::size_t o) {
+      std::size_t low = 0;
+      std::size_t at = 0;
+      std::size_t to = 0;
+      for (std::size_t i = 0; i < blocks; ++i) {
+        const std::size_t w = p.program[i];
+        for (int copy = 0; copy < (i == 0 ? 1 : 2); ++copy) {
+          T entry[32];
+          std::size_t n = std::size_t{1} << (w - 1);
+          const T first = load<T>(at_index + low * bytes + o);
+          for (std::size_t j = 0; j < n; ++j) {
+            const T even = load<T>(table + (at + 2 * j) * bytes + o);
+            const T odd = load<T>(table + (at + 2 * j + 1) * bytes + o);
+            entry[j] = static_cast<T>(even ^ (first & (even ^ odd)));
+          }
+          for (std::size_t t = 1; t < w; ++t) {
+            const T bit = load<T>(at_index + (low + t) * bytes + o);
+            n /= 2;
+            for (std::size_t j = 0; j < n; ++j)
+              entry[j] = static_cast<T>(entry[2 * j] ^ (bit & (entry[2 * j] ^ entry[2 * j + 1])));
+          }
+          store<T>(out + to * bytes + o, entry[0]);
+          ++to;
+          at += std::size_t{1} << w;
+        }
+        low += w;
+      }
+    });
+  });
+}
+
+void anf(const BlockArgs& a) {
+  const auto& p = *a.params;
+  const std::size_t from = p.in_planes[0];
+  for_blocks(a.count, [&](std::size_t b, std::size_t bytes, std::size_t) {
+    const Byte* in = in_bytes(a, 0) + b * kPlaneBytes * from;
+    Byte* out = out_bytes(a) + b * kPlaneBytes * p.out_planes;
+    for_strips(bytes, [&]<class T>(std::size_t o) {
+      const std::uint32_t* code = p.program.data();
+      for (std::size_t q = 0; q < p.out_planes; ++q) {
+        T sum{};
+        for (std::uint32_t monomials = *code++; monomials > 0; --monomials) {
+          std::uint32_t factors = *code++;
+          T product = load<T>(in + *code++ * bytes + o);
+          for (; factors > 1; --factors)
+            product = static_cast<T>(product & load<T>(in + *code++ * bytes + o));
+          sum = static_cast<T>(sum ^ product);
+        }
+        store<T>(out + q * bytes + o, sum);
+      }
+    });
+  });
+}
+
+template <class W>
+BlockKernel find_word(OpCode code) {
+  switch (code) {
+    case OpCode::Encode:
+      return encode<W>;
+    case OpCode::Decode:
+      return decode<W>;
+    case OpCode::DrawRing:
+      return draw_ring<W>;
+    case OpCode::DrawBits:
+      return draw_bits;
+    case OpCode::Add:
+      return binary<W, AddOp>;
+    case OpCode::Sub:
+      return binary<W, SubOp>;
+    case OpCode::Mul:
+      return binary<W, MulOp>;
+    case OpCode::Neg:
+      return unary<W, NegOp>;
+    case OpCode::AddConst:
+      return unary<W, AddConstOp>;
+    case OpCode::MulConst:
+      return unary<W, MulConstOp>;
+    case OpCode::ShiftLeft:
+      return unary<W, ShiftLeftOp>;
+    case OpCode::ShiftRight:
+      return unary<W, ShiftRightOp>;
+    case OpCode::LowBits:
+      return unary<W, LowBitsOp>;
+    case OpCode::MaskBy:
+      return by_bit<W, MaskOp>;
+    case OpCode::NegateIf:
+      return by_bit<W, NegateOp>;
+    case OpCode::FromBits:
+      return from_bits<W>;
+    case OpCode::BitSlice:
+      return bit_slice<W>;
+    case OpCode::Xor:
+      return bits_binary<XorOp>;
+    case OpCode::And:
+      return bits_binary<AndOp>;
+    case OpCode::Not:
+      return bits_not;
+    case OpCode::Planes:
+      return planes;
+    case OpCode::Join:
+      return join;
+    case OpCode::CarryTables:
+      return carry_tables;
+    case OpCode::Lookup:
+      return lookup;
+    case OpCode::Anf:
+      return anf;
+    case OpCode::Reshape:
+      return copy_words<W>;
+    default:
+      return nullptr;
+  }
+}
+
+BlockKernel find(OpCode code, std::size_t word) {
+  return word == 4 ? find_word<std::uint32_t>(code) : find_word<std::uint64_t>(code);
+}
+
+}  // namespace
+}  // namespace mpcc::kernels::MPCC_VARIANT

@@ -1,0 +1,233 @@
+#include "kernels/linear.h"
+
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "ring/conv/conv.h"
+#include "ring/gemm/gemm.h"
+
+namespace mpcc::kernels {
+namespace {
+
+using Ints = std::vector<std::int64_t>;
+
+// Any rank, any sizes: the definition in loops. For ranks that the ring library has no kernel for.
+template <class W>
+class DirectConv {
+ public:
+  DirectConv(const Op& op, const ValueType& x, const ValueType& w)
+      : x_(x.shape),
+        w_(w.shape),
+        out_(op.types[0].shape),
+        strides_(op.attributes.integers("strides")),
+        pads_(op.attributes.integers("pads")),
+        dilations_(op.attributes.integers("dilations")) {}
+
+  void accumulate(const W* x, const W* w, W* out) const {
+    const std::size_t rank = x_.size() - 2;
+    std::int64_t pixels = 1;
+    std::int64_t taps = 1;
+    std::int64_t area = 1;
+    for (std::size_t i = 0; i < rank; ++i) {
+      pixels *= out_[2 + i];
+      taps *= w_[2 + i];
+      area *= x_[2 + i];
+    }
+    const std::int64_t groups = w_[1] == 0 ? 1 : x_[1] / w_[1];
+    const std::int64_t per_group = w_[0] / groups;
+    for (std::int64_t t = 0; t < taps; ++t)
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        std::int64_t at = 0;
+        std::int64_t stride = 1;
+        bool inside = true;
+        std::int64_t pt = t;
+        std::int64_t pp = p;
+        for (std::size_t i = rank; i-- > 0;) {
+          const std::int64_t pos = (pp % out_[2 + i]) * strides_[i] +
+                                   (pt % w_[2 + i]) * dilations_[i] - pads_[i];
+          pp /= out_[2 + i];
+          pt /= w_[2 + i];
+          inside = inside && pos >= 0 && pos < x_[2 + i];
+          at += pos * stride;
+          stride *= x_[2 + i];
+        }
+        if (!inside) continue;
+        for (std::int64_t n = 0; n < x_[0]; ++n)
+          for (std::int64_t o = 0; o < w_[0]; ++o) {
+            W sum = 0;
+            for (std::int64_t c = 0; c < w_[1]; ++c)
+              sum += x[(n * x_[1] + o / per_group * w_[1] + c) * area + at] *
+                     w[(o * w_[1] + c) * taps + t];
+            out[(n * w_[0] + o) * pixels + p] += sum;
+          }
+      }
+  }
+
+ private:
+  Ints x_, w_, out_, strides_, pads_, dilations_;
+};
+
+}  // namespace
+
+bool is_linear(OpCode code) noexcept { return code == OpCode::Conv || code == OpCode::Matmul; }
+
+class Linear::Impl {
+ public:
+  virtual ~Impl() = default;
+  virtual void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) = 0;
+  virtual std::size_t packed_bytes() const noexcept = 0;
+
+  template <class W>
+  class Matmul;
+  template <class W>
+  class Convolution;
+};
+
+template <class W>
+class Linear::Impl::Matmul final : public Linear::Impl {
+ public:
+  Matmul(std::span<const ValueType> operands, std::vector<bool> constant)
+      : rows_(static_cast<std::size_t>(operands[0].shape[0])),
+        depth_(static_cast<std::size_t>(operands[0].shape[1])),
+        cols_(static_cast<std::size_t>(operands[1].shape[1])),
+        constant_(std::move(constant)) {
+    packed_.resize(constant_.size() / 2);
+  }
+
+  void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
+    std::vector<ring::GemmPair<W>> pairs;
+    for (std::size_t i = 0; i < packed_.size(); ++i) {
+      const auto* a = reinterpret_cast<const W*>(in[2 * i]);
+      const auto* b = reinterpret_cast<const W*>(in[2 * i + 1]);
+      const ring::ConstMatrix<W> right{b, depth_, cols_, cols_};
+      // A product with few rows reads the weights once either way.
+      if (constant_[2 * i + 1] && rows_ >= kPackRows && !packed_[i])
+        packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right);
+      pairs.push_back({{a, rows_, depth_, depth_}, right, packed_[i].get()});
+    }
+    ring::gemm<W>(pairs, {reinterpret_cast<W*>(out), rows_, cols_, cols_}, false, pool);
+  }
+
+  std::size_t packed_bytes() const noexcept override {
+    std::size_t n = 0;
+    for (const auto& p : packed_) n += p ? p->bytes() : 0;
+    return n;
+  }
+
+ private:
+  static constexpr std::size_t kPackRows = 4;
+
+  std::size_t rows_, depth_, cols_;
+  std::vector<bool> constant_;
+  std::vector<std::unique_ptr<ring::PackedMatrix<W>>> packed_;
+};
+
+template <class W>
+class Linear::Impl::Convolution final : public Linear::Impl {
+ public:
+  Convolution(const Op& op, std::span<const ValueType> operands, std::vector<bool> constant)
+      : direct_(op, operands[0], operands[1]),
+        x_words_(operands[0].lanes),
+        w_words_(operands[1].lanes),
+        y_words_(op.types[0].lanes),
+        constant_(std::move(constant)) {
+    packed_.resize(constant_.size() / 2);
+    const std::size_t rank = operands[0].shape.size() - 2;
+    use_ring_ = rank <= 2 && x_words_ != 0 && w_words_ != 0 && y_words_ != 0;
+    if (use_ring_) describe(op, operands[0].shape, operands[1].shape, rank);
+  }
+
+  void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
+    W* y = reinterpret_cast<W*>(out);
+    if (!use_ring_) {
+      if (y_words_ != 0) std::memset(out, 0, y_words_ * sizeof(W));
+      for (std::size_t i = 0; i + 1 < in.size(); i += 2)
+        direct_.accumulate(reinterpret_cast<const W*>(in[i]),
+                           reinterpret_cast<const W*>(in[i + 1]), y);
+      return;
+    }
+    std::vector<ring::ConvPair<W>> pairs;
+    for (std::size_t i = 0; i < packed_.size(); ++i) {
+      if (!packed_[i] || !constant_[2 * i + 1])
+        packed_[i] = std::make_unique<ring::PackedConvWeights<W>>(
+            shape_, std::span(reinterpret_cast<const W*>(in[2 * i + 1]), w_words_));
+      pairs.push_back(
+          {std::span(reinterpret_cast<const W*>(in[2 * i]), x_words_), packed_[i].get()});
+    }
+    ring::conv2d<W>(shape_, pairs, std::span(y, y_words_), false, pool);
+    for (std::size_t i = 0; i < packed_.size(); ++i)
+      if (!constant_[2 * i + 1]) packed_[i].reset();
+  }
+
+  std::size_t packed_bytes() const noexcept override {
+    std::size_t n = 0;
+    for (const auto& p : packed_) n += p ? p->bytes() : 0;
+    return n;
+  }
+
+ private:
+  // One-dimensional data are images of height 1.
+  void describe(const Op& op, const Ints& x, const Ints& w, std::size_t rank) {
+    const Ints& strides = op.attributes.integers("strides");
+    const Ints& pads = op.attributes.integers("pads");
+    const Ints& dilations = op.attributes.integers("dilations");
+    const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
+    const std::size_t last = rank - 1;
+    shape_.batch = size(x[0]);
+    shape_.in_channels = size(x[1]);
+    shape_.in_width = size(x[2 + last]);
+    shape_.out_channels = size(w[0]);
+    shape_.kernel_width = size(w[2 + last]);
+    shape_.stride_width = size(strides[last]);
+    shape_.dilation_width = size(dilations[last]);
+    shape_.pad_left = size(pads[last]);
+    shape_.pad_right = size(pads[rank + last]);
+    shape_.groups = size(op.attributes.integer("groups"));
+    if (rank == 2) {
+      shape_.in_height = size(x[2]);
+      shape_.kernel_height = size(w[2]);
+      shape_.stride_height = size(strides[0]);
+      shape_.dilation_height = size(dilations[0]);
+      shape_.pad_top = size(pads[0]);
+      shape_.pad_bottom = size(pads[2]);
+    }
+    shape_.validate();
+  }
+
+  DirectConv<W> direct_;
+  std::size_t x_words_, w_words_, y_words_;
+  std::vector<bool> constant_;
+  bool use_ring_ = false;
+  ring::Conv2dShape shape_;
+  std::vector<std::unique_ptr<ring::PackedConvWeights<W>>> packed_;
+};
+
+Linear::Linear(const Op& op, std::span<const ValueType> operands, std::vector<bool> constant) {
+  const bool wide = op.types.at(0).word() == 8;
+  if (op.code == OpCode::Matmul) {
+    if (wide)
+      impl_ = std::make_unique<Impl::Matmul<std::uint64_t>>(operands, std::move(constant));
+    else
+      impl_ = std::make_unique<Impl::Matmul<std::uint32_t>>(operands, std::move(constant));
+  } else if (op.code == OpCode::Conv) {
+    if (wide)
+      impl_ = std::make_unique<Impl::Convolution<std::uint64_t>>(op, operands, std::move(constant));
+    else
+      impl_ = std::make_unique<Impl::Convolution<std::uint32_t>>(op, operands, std::move(constant));
+  } else {
+    throw Error("E-graph-op", std::string(spec_of(op.code).name) + " is not linear");
+  }
+}
+
+Linear::~Linear() = default;
+Linear::Linear(Linear&&) noexcept = default;
+Linear& Linear::operator=(Linear&&) noexcept = default;
+
+void Linear::run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) {
+  impl_->run(in, out, pool);
+}
+
+std::size_t Linear::packed_bytes() const noexcept { return impl_->packed_bytes(); }
+
+}  // namespace mpcc::kernels

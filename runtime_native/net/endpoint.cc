@@ -1,0 +1,333 @@
+#include "net/endpoint.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "base/checked.h"
+#include "net/keys.h"
+
+namespace mpcc::net {
+namespace {
+
+std::string seconds_text(Duration d) {
+  const double s = std::chrono::duration<double>(d).count();
+  std::string text = std::to_string(s);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text + " s";
+}
+
+}  // namespace
+
+Endpoint::Endpoint(PeerIndex self, std::vector<EndpointInfo> endpoints,
+                   std::vector<LinkState> links, TransportOptions opts)
+    : SessionState(std::move(opts)), self_(self), endpoints_(std::move(endpoints)) {
+  require(self < endpoints_.size() && links.size() == endpoints_.size(), "E-net-usage",
+          "one link per endpoint is needed");
+  self_name = endpoints_[self].name;
+  peers_.resize(links.size());
+  for (PeerIndex i = 0; i < links.size(); ++i) {
+    if (i == self) continue;
+    if (options.decorate) links[i].link = options.decorate(std::move(links[i].link), self, i);
+    peers_[i] = std::make_unique<Peer>(static_cast<SessionState&>(*this), endpoints_[i].name,
+                                       std::move(links[i]));
+  }
+  for (auto& p : peers_)
+    if (p) p->start();
+}
+
+Endpoint::~Endpoint() {
+  bool orderly = false;
+  {
+    const std::lock_guard lock(mutex);
+    orderly = closed || failure;
+  }
+  if (!orderly) fail(Error("E-net-aborted", self_name + " left before the session was finished"));
+  // All links have been shut; each destructor waits a moment for its last bytes.
+  for (auto& p : peers_) p.reset();
+}
+
+Peer& Endpoint::peer_at(PeerIndex peer) const {
+  if (peer >= peers_.size() || !peers_[peer]) usage("no peer with index " + std::to_string(peer));
+  return *peers_[peer];
+}
+
+void Endpoint::usage(const std::string& message) const {
+  throw Error("E-net-usage", message, self_name);
+}
+
+void Endpoint::check_open(const std::string& doing) const {
+  if (failure) throw failure->within(doing);
+  if (closed || closing) throw Error("E-net-closed", "this transport has been closed", doing);
+}
+
+void Endpoint::fail(const Error& error) noexcept {
+  // Dropped after the mutex is released: a queued frame takes it in its destructor.
+  std::deque<std::shared_ptr<const void>> dropped;
+  {
+    const std::lock_guard lock(mutex);
+    if (failure || closed) return;
+    failure = error;
+    // An abort is passed on as it is: whoever learns of it second hand learns the same, and before
+    // this endpoint's connections end.
+    const std::string text =
+        error.code() == "E-net-aborted" ? error.message() : self_name + " stopped: " + error.what();
+    for (auto& p : peers_) {
+      if (!p) continue;
+      auto items = p->replace_queue_by_abort(text);
+      std::move(items.begin(), items.end(), std::back_inserter(dropped));
+    }
+    changed.notify_all();
+  }
+  dropped.clear();
+  for (auto& p : peers_)
+    if (p) p->link().shut();
+}
+
+template <class Ready, class Describe>
+std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Ready ready,
+                                                Describe describe) {
+  // Nothing that a peer may be waiting for stays behind while this thread waits.
+  flush();
+  std::unique_lock lock(mutex);
+  const auto start = Clock::now();
+  const auto done = [&] {
+    check_open(failure || closed || closing ? describe() : std::string());
+    return ready();
+  };
+  const auto spin_end = start + options.spin;
+  while (!done()) {
+    const auto now = Clock::now();
+    if (now < spin_end) {
+      lock.unlock();
+      for (auto& p : peers_)
+        if (p) p->link().poll();
+      std::this_thread::yield();
+      lock.lock();
+      continue;
+    }
+    std::optional<Error> problem;
+    const auto deadline = std::max(start, peer.last_progress()) + limit;
+    if (peer.said_bye())
+      problem = Error("E-net-closed", peer.name() + " has finished and will send nothing more",
+                      describe());
+    else if (now >= deadline)
+      problem = Error("E-net-timeout",
+                      "nothing from " + peer.name() + " for " + seconds_text(limit), describe());
+    if (problem) {
+      lock.unlock();
+      fail(*problem);
+      lock.lock();
+      if (failure) throw *failure;
+      throw *problem;
+    }
+    changed.wait_until(lock, deadline);
+  }
+  return lock;
+}
+
+void Endpoint::expect(RunId new_run, std::span<const Expected> table) {
+  const std::string doing = self_name + ", declaring run " + std::to_string(new_run);
+  for (const Expected& e : table) {
+    peer_at(e.peer);
+    (void)narrow<std::size_t>(e.bytes, doing);
+  }
+  {
+    const std::lock_guard lock(mutex);
+    check_open(doing);
+    if (run && new_run <= *run)
+      usage("run " + std::to_string(new_run) + " is declared after run " + std::to_string(*run) +
+            "; run ids must grow");
+    for (const auto& p : peers_) {
+      if (!p) continue;
+      if (const auto message = p->unreceived())
+        usage("run " + std::to_string(new_run) + " is declared while " + step(*message) + " from " +
+              p->name() + " of run " + std::to_string(*run) + " has not been received");
+    }
+    for (auto& p : peers_)
+      if (p) p->begin_run();
+    for (const Expected& e : table) {
+      Peer& p = *peers_[e.peer];
+      if (p.is_declared(e.message)) {
+        for (auto& q : peers_)
+          if (q) q->begin_run();
+        usage(step(e.message) + " from " + p.name() + " is declared twice");
+      }
+      p.declare(e.message, e.bytes, e.depth);
+    }
+    run = new_run;
+    for (auto& p : peers_)
+      if (p) p->queue_control(FrameKind::ready, new_run, {});
+  }
+  for (auto& p : peers_)
+    if (p) p->link().push();
+}
+
+void Endpoint::send(PeerIndex to, const MessageHeader& header, Payload payload) {
+  Peer& peer = peer_at(to);
+  const auto describe = [&] {
+    return self_name + " -> " + peer.name() + ", sending " + step(header.message) + " of run " +
+           std::to_string(header.run);
+  };
+  {
+    std::unique_lock lock(mutex);
+    check_open(failure || closed || closing ? describe() : std::string());
+    if (!peer.has_room(payload.size())) {
+      lock.unlock();
+      lock =
+          wait_for(peer, options.deadline, [&] { return peer.has_room(payload.size()); }, describe);
+    }
+    peer.queue_data(header, std::move(payload));
+  }
+  if (!header.more) peer.link().push();
+}
+
+Received Endpoint::receive(PeerIndex from, RunId of_run, std::uint32_t message, std::uint64_t bytes,
+                           std::optional<Duration> deadline) {
+  Peer& peer = peer_at(from);
+  const auto describe = [&] {
+    return self_name + " waiting for " + step(message) + " from " + peer.name() + ", run " +
+           std::to_string(of_run);
+  };
+  {
+    const std::lock_guard lock(mutex);
+    check_open(failure || closed || closing ? describe() : std::string());
+    if (!run || of_run != *run)
+      usage("receive() of run " + std::to_string(of_run) + ", which is not the declared one");
+    switch (peer.arrival(message)) {
+      case Peer::Arrival::unknown:
+        usage(step(message) + " from " + peer.name() + " is received without having been declared");
+      case Peer::Arrival::taken:
+        usage(step(message) + " from " + peer.name() + " is received twice");
+      case Peer::Arrival::awaited:
+      case Peer::Arrival::here:
+        break;
+    }
+    if (peer.declared_bytes(message) != bytes)
+      usage(step(message) + " from " + peer.name() + " is declared with " +
+            std::to_string(peer.declared_bytes(message)) + " bytes and received with " +
+            std::to_string(bytes));
+  }
+  const auto lock = wait_for(
+      peer, deadline.value_or(options.deadline),
+      [&] { return peer.arrival(message) == Peer::Arrival::here; }, describe);
+  return peer.take_message(message);
+}
+
+bool Endpoint::arrived(PeerIndex from, RunId of_run, std::uint32_t message) {
+  Peer& peer = peer_at(from);
+  const std::lock_guard lock(mutex);
+  check_open(self_name);
+  return run && *run == of_run && peer.arrival(message) == Peer::Arrival::here;
+}
+
+void Endpoint::wait_ready(RunId of_run, std::optional<Duration> deadline) {
+  for (auto& p : peers_) {
+    if (!p) continue;
+    wait_for(
+        *p, deadline.value_or(options.deadline),
+        [&] { return p->ready_run() && *p->ready_run() >= of_run; },
+        [&] {
+          return self_name + " waiting for " + p->name() + " to be ready for run " +
+                 std::to_string(of_run);
+        });
+  }
+}
+
+void Endpoint::send_control(PeerIndex to, FrameKind kind, RunId of_run,
+                            std::span<const std::byte> payload) {
+  Peer& peer = peer_at(to);
+  if (kind != FrameKind::go && kind != FrameKind::key_seed)
+    usage(std::string(frame_kind_name(kind)) + " frames are sent by the transport itself");
+  if (payload.size() > kMaxControlBytes)
+    usage("control payload of " + std::to_string(payload.size()) + " bytes, at most " +
+          std::to_string(kMaxControlBytes));
+  {
+    const std::lock_guard lock(mutex);
+    check_open(self_name + " -> " + peer.name() + ", " + std::string(frame_kind_name(kind)));
+    peer.queue_control(kind, of_run, Payload::copy_of(payload));
+  }
+  peer.link().push();
+}
+
+SecretBuffer Endpoint::receive_control(PeerIndex from, FrameKind kind, RunId of_run,
+                                       std::optional<Duration> deadline) {
+  Peer& peer = peer_at(from);
+  if (kind != FrameKind::go && kind != FrameKind::key_seed)
+    usage(std::string(frame_kind_name(kind)) + " frames are received by the transport itself");
+  const auto lock = wait_for(
+      peer, deadline.value_or(options.deadline), [&] { return peer.control_here(kind, of_run); },
+      [&] {
+        return self_name + " waiting for the " + std::string(frame_kind_name(kind)) + " frame of " +
+               peer.name() + ", run " + std::to_string(of_run);
+      });
+  return peer.take_control(kind, of_run);
+}
+
+void Endpoint::flush() {
+  for (auto& p : peers_)
+    if (p && p->pending_bytes() != 0) p->link().push();
+}
+
+void Endpoint::abort(std::string_view at, std::string_view reason) {
+  fail(Error("E-net-aborted",
+             self_name + " aborted at " + std::string(at) + ": " + std::string(reason)));
+}
+
+void Endpoint::close(Duration wait) {
+  {
+    const std::lock_guard lock(mutex);
+    if (failure || closed || closing) return;
+    closing = true;
+    for (auto& p : peers_)
+      if (p) p->queue_bye();
+  }
+  flush();
+  {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, wait, [&] {
+      return failure || std::all_of(peers_.begin(), peers_.end(),
+                                    [](const auto& p) { return !p || p->finished(); });
+    });
+    if (failure) return;
+    closed = true;
+    changed.notify_all();
+  }
+  for (auto& p : peers_)
+    if (p) p->link().shut();
+}
+
+PeerStatistics Endpoint::statistics(PeerIndex peer) const {
+  Peer& p = peer_at(peer);
+  const std::lock_guard lock(mutex);
+  return p.statistics();
+}
+
+SecretBuffer Endpoint::export_key(PeerIndex peer, const std::string& label,
+                                  std::span<const std::byte> context) {
+  Peer& p = peer_at(peer);
+  {
+    const std::lock_guard lock(mutex);
+    check_open(self_name + ", exporting a key shared with " + p.name());
+  }
+  SecretBuffer out(32);
+  p.link().export_key(label, context, out.bytes());
+  return out;
+}
+
+PrgKey Endpoint::derive_key(PeerIndex peer, std::string_view holders, RunId of_run,
+                            const ProgramHash& program) {
+  Peer& p = peer_at(peer);
+  {
+    const std::lock_guard lock(mutex);
+    check_open(self_name + ", deriving the key of " + std::string(holders));
+    p.claim_key(holders, of_run);
+  }
+  const std::uint64_t session = p.session();
+  const SecretBuffer secret = export_key(
+      peer, "EXPORTER-mpcc-prg", std::as_bytes(std::span<const std::uint64_t, 1>(&session, 1)));
+  return derive_prg_key(secret.bytes(), session, holders, of_run, program);
+}
+
+}  // namespace mpcc::net

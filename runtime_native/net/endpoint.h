@@ -1,0 +1,63 @@
+// The one implementation of Transport, over any links.
+//
+//   engine thread(s)            link thread
+//   send -> queue per peer  --> take(): header, checksum, sequence -> link writes all at once
+//   receive <- table slots  <-- prepare()/commit(): header checked, payload read in place
+//
+// One mutex guards queues, tables and the failure; it is never held while a link is called, and
+// never while payload bytes are touched.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "net/peer.h"
+#include "net/transport.h"
+
+namespace mpcc::net {
+
+class Endpoint final : public Transport, private SessionState {
+ public:
+  // links[self] is empty, the others are connected.
+  Endpoint(PeerIndex self, std::vector<EndpointInfo> endpoints, std::vector<LinkState> links,
+           TransportOptions options);
+  ~Endpoint() override;
+
+  PeerIndex self() const override { return self_; }
+  const std::vector<EndpointInfo>& endpoints() const override { return endpoints_; }
+  void expect(RunId run, std::span<const Expected> table) override;
+  void send(PeerIndex peer, const MessageHeader& header, Payload payload) override;
+  Received receive(PeerIndex peer, RunId run, std::uint32_t message, std::uint64_t bytes,
+                   std::optional<Duration> deadline) override;
+  bool arrived(PeerIndex peer, RunId run, std::uint32_t message) override;
+  void wait_ready(RunId run, std::optional<Duration> deadline) override;
+  void send_control(PeerIndex peer, FrameKind kind, RunId run,
+                    std::span<const std::byte> payload) override;
+  SecretBuffer receive_control(PeerIndex peer, FrameKind kind, RunId run,
+                               std::optional<Duration> deadline) override;
+  void flush() override;
+  void abort(std::string_view step, std::string_view reason) override;
+  void close(Duration wait) override;
+  PeerStatistics statistics(PeerIndex peer) const override;
+  SecretBuffer export_key(PeerIndex peer, const std::string& label,
+                          std::span<const std::byte> context) override;
+  PrgKey derive_key(PeerIndex peer, std::string_view holders, RunId run,
+                    const ProgramHash& program) override;
+
+ private:
+  void fail(const Error& error) noexcept override;
+
+  Peer& peer_at(PeerIndex peer) const;
+  [[noreturn]] void usage(const std::string& message) const;
+  void check_open(const std::string& doing) const;  // the mutex is held
+  // Returns, with the mutex held, when ready() holds; throws on failure, on silence of `peer` for
+  // `limit`, and when `peer` has finished.
+  template <class Ready, class Describe>
+  std::unique_lock<std::mutex> wait_for(Peer& peer, Duration limit, Ready ready, Describe describe);
+
+  const PeerIndex self_;
+  const std::vector<EndpointInfo> endpoints_;
+  std::vector<std::unique_ptr<Peer>> peers_;
+};
+
+}  // namespace mpcc::net

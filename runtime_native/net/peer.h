@@ -1,0 +1,184 @@
+// One endpoint's view of one peer: framing in both directions, the table of what may arrive, and
+// what has arrived. Internal to the transport; see endpoint.h for the whole.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/error.h"
+#include "net/frame.h"
+#include "net/link.h"
+#include "net/transport.h"
+
+namespace mpcc::net {
+
+using Clock = std::chrono::steady_clock;
+
+// What the peers of one endpoint share.
+class SessionState {
+ public:
+  explicit SessionState(TransportOptions opts) : options(std::move(opts)) {}
+  // Ends the session and tells all peers; the first call wins. Safe inside a link's callbacks; the
+  // mutex must not be held.
+  virtual void fail(const Error& error) noexcept = 0;
+
+  // "message 17 (%conv3)" for errors.
+  std::string step(std::uint32_t message) const;
+
+  const TransportOptions options;
+  std::string self_name;
+  // Guards everything below here and the members of Peer that say so. Never held while a link is
+  // called.
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  std::optional<Error> failure;
+  std::optional<RunId> run;  // of the last expect()
+  bool closing = false;
+  bool closed = false;
+
+ protected:
+  ~SessionState() = default;
+};
+
+// Where a link's stream stands when the session takes it over (after the hello exchange).
+struct LinkState {
+  std::unique_ptr<Link> link;
+  std::uint64_t session = 0;
+  std::uint64_t sent_frames = 0;
+  std::uint64_t received_frames = 0;
+};
+
+class Peer final : public LinkSource, public LinkReceiver {
+ public:
+  Peer(SessionState& state, std::string name, LinkState link_state);
+  Peer(const Peer&) = delete;
+  Peer& operator=(const Peer&) = delete;
+
+  void start() { link_->start(*this, *this); }
+  Link& link() noexcept { return *link_; }
+  const std::string& name() const noexcept { return name_; }
+  std::uint64_t session() const noexcept { return session_; }
+
+  // --- outgoing; the mutex is held ---
+  // Whether a message of that size may be queued now.
+  bool has_room(std::size_t bytes) const;
+  void queue_data(const MessageHeader& header, Payload payload);
+  void queue_control(FrameKind kind, RunId run, Payload payload);
+  // In line with the data that is queued before it.
+  void queue_bye();
+  // Takes what is queued out of the way (to be dropped by the caller without the mutex) and leaves
+  // an abort frame.
+  [[nodiscard]] std::deque<std::shared_ptr<const void>> replace_queue_by_abort(
+      const std::string& text);
+
+  // --- incoming; the mutex is held ---
+  void declare(std::uint32_t message, std::uint64_t bytes, std::uint32_t depth);
+  bool is_declared(std::uint32_t message) const { return inbox_.contains(message); }
+  // The first message of the current run that nobody has received yet.
+  std::optional<std::uint32_t> unreceived() const;
+  void begin_run();
+  enum class Arrival { unknown, awaited, here, taken };
+  Arrival arrival(std::uint32_t message) const;
+  std::uint64_t declared_bytes(std::uint32_t message) const { return inbox_.at(message).bytes; }
+  Received take_message(std::uint32_t message);
+  bool control_here(FrameKind kind, RunId run) const;
+  SecretBuffer take_control(FrameKind kind, RunId run);
+  std::optional<RunId> ready_run() const { return ready_run_; }
+  // Has said goodbye. A stream that ends without it is a failure of the session.
+  bool said_bye() const { return said_bye_; }
+  // Nothing more will come.
+  bool finished() const { return said_bye_ || ended_; }
+  PeerStatistics statistics() const;
+  // Refuses a second derivation of the same key; see Transport::derive_key.
+  void claim_key(std::string_view holders, RunId run);
+
+  // --- any thread ---
+  Clock::time_point last_progress() const noexcept {
+    return Clock::time_point(Clock::duration(last_progress_.load(std::memory_order_relaxed)));
+  }
+
+  // LinkSource
+  void take(std::vector<Chunk>& out) override;
+  std::size_t pending_bytes() const noexcept override {
+    return pending_.load(std::memory_order_relaxed);
+  }
+  // LinkReceiver
+  std::span<std::byte> prepare() noexcept override;
+  void commit(std::size_t n) noexcept override;
+  void closed(const std::string& reason) noexcept override;
+
+ private:
+  struct Queued;
+  struct Slot {
+    std::uint64_t bytes = 0;
+    std::uint32_t depth = 0;
+    enum { awaited, here, taken } state = awaited;
+    SecretBuffer payload;
+  };
+  struct Control {
+    FrameKind kind;
+    RunId run;
+    SecretBuffer payload;
+  };
+
+  void enqueue(std::deque<std::shared_ptr<Queued>>& queue, FrameHeader header, Payload payload);
+  void begin_frame();
+  void check_data_header() const;
+  void finish_frame();
+  void accept_control(std::unique_lock<std::mutex>& lock);
+  std::string place_of_frame() const;
+  [[noreturn]] void refuse(const std::string& reason) const;
+
+  SessionState& state_;
+  const std::string name_;
+  const std::uint64_t session_;
+
+  // Outgoing: guarded by state_.mutex, except the sequence number, which only take() touches.
+  std::deque<std::shared_ptr<Queued>> control_out_;
+  std::deque<std::shared_ptr<Queued>> data_out_;
+  std::size_t queued_bytes_ = 0;  // of payloads not yet written
+  std::atomic<std::size_t> pending_{0};
+  std::uint64_t next_sent_;
+
+  // The frame that is arriving: touched by the link's callbacks only.
+  HeaderBytes head_{};
+  std::size_t head_fill_ = 0;
+  bool in_payload_ = false;
+  bool refused_ = false;
+  FrameHeader header_;
+  SecretBuffer body_;
+  std::size_t body_fill_ = 0;
+  Checksum checksum_;
+  std::uint64_t next_received_;
+  std::atomic<Clock::rep> last_progress_{0};
+
+  // Guarded by state_.mutex.
+  std::unordered_map<std::uint32_t, Slot> inbox_;
+  std::deque<Control> controls_;
+  std::optional<RunId> ready_run_;
+  bool said_bye_ = false;
+  bool ended_ = false;
+  PeerStatistics stats_;
+  std::optional<RunId> key_run_;
+  std::set<std::string, std::less<>> key_holders_;
+
+  // Last, so that it goes first: its callbacks use all of the above, also while it is being
+  // destroyed, hence the plain pointer beside the owner.
+  const std::unique_ptr<Link> owned_link_;
+  Link* const link_;
+};
+
+// Printable ASCII, at most `limit` bytes: text that came from elsewhere, for an error message.
+std::string printable(std::span<const std::byte> text, std::size_t limit);
+
+}  // namespace mpcc::net

@@ -1,0 +1,55 @@
+// What a variant of the GEMM family provides. A new one is a file <isa>.cc and a line in
+// kernels.inc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/cpu.h"
+#include "ring/gemm/gemm.h"
+
+namespace mpcc::ring {
+
+template <RingWord W>
+struct GemmKernel {
+  std::string_view name;
+  Isa isa;
+
+  // The register tile: a left panel has `mr` rows, a right panel `nr` columns. Depths are padded
+  // with zeros to a multiple of `kq`. `strided_rhs`: tile() can read a right panel in place from a
+  // row-major block whose rows are readable up to a multiple of nr.
+  std::size_t mr, nr, kq;
+  bool strided_rhs;
+
+  // Cache blocks: depth of a packed block (a multiple of kq), rows and columns of a task.
+  std::size_t kc, mc, nc;
+
+  // out = the panel of rows [0, rows) of a, depth k; rows <= mr. Writes all of the panel's
+  // round_up(k, kq) * mr words, zeros where the operand ends.
+  void (*pack_lhs)(const W* a, std::size_t lda, std::size_t rows, std::size_t k, W* out);
+  // out = the panel of columns [0, cols) of b, depth k; cols <= nr. As above.
+  void (*pack_rhs)(const W* b, std::size_t ldb, std::size_t k, std::size_t cols, W* out);
+  // c[rows, cols] (+)= lhs panel * rhs panel over depth k. ldb is the row pitch of the right panel:
+  // nr when packed, anything when strided_rhs.
+  void (*tile)(std::size_t k, const W* lhs, const W* rhs, std::size_t ldb, W* c, std::size_t ldc,
+               std::size_t rows, std::size_t cols, bool accumulate);
+  // y[i] (+)= sum over t < terms of w[t] * x[t][i], i < n: vector times matrix, depthwise rows.
+  void (*combine)(std::size_t n, std::size_t terms, const W* const* x, const W* w, W* y,
+                  bool accumulate);
+  // y[i * ldy] (+)= sum over j < k of a[i * lda + j] * x[j], i < rows: matrix times vector.
+  void (*dots)(std::size_t rows, std::size_t k, const W* a, std::size_t lda, const W* x, W* y,
+               std::size_t ldy, bool accumulate);
+};
+
+namespace internal {
+
+#define MPCC_GEMM_KERNEL(name)                       \
+  extern const GemmKernel<std::uint64_t> name##_u64; \
+  extern const GemmKernel<std::uint32_t> name##_u32;
+#include "ring/gemm/kernels.inc"
+#undef MPCC_GEMM_KERNEL
+
+}  // namespace internal
+
+}  // namespace mpcc::ring

@@ -1,0 +1,292 @@
+"""Three parties as processes over TLS, the test as the owner; and what happens when one fails."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mpcc
+from mpcc import _native
+from mpcc.artifact import Artifact
+from mpcc.emit.graphdef import emit
+from mpcc.ir.core import Module
+from mpcc.ir.ops.party import DIALECT
+from mpcc.runtime.certificates import issue
+
+PARTY = Path(os.environ.get("MPCC_PARTY") or Path(mpcc.__file__).parent / "_bin" / "mpcc-party")
+NAMES = ("P0", "P1", "P2", "owner")
+SHAPE = (40,)
+
+
+def program(rounds=2, label="step"):
+    """Adds a weight to the input, passes the sum around under masks, opens it to the client."""
+    module = Module("party")
+
+    def op(kind, *operands, **attrs):
+        result = module.main.append(DIALECT.operations[f"party.{kind}"], operands, attrs)
+        return result.results[0] if result.results else None
+
+    def draw(place, key, stream, phase="online"):
+        return op("draw_ring", key=key, stream=stream, phase=phase, place=place, shape=SHAPE)
+
+    key = "P0+P1+model"
+    w = op("weight", name="w", shape=SHAPE, place="model")
+    w = op("sub", w, draw("model", key, 0, "setup"))
+    w = op("transfer", w, to="P2", step="weight/share")
+    mask = draw("P0", key, 0, "setup")
+    x = op("encode", op("input", name="x", shape=SHAPE, place="client"), frac=8, lo=-8.0, hi=8.0)
+    key = "P0+P2+client"
+    x = op("sub", x, draw("client", key, 0))
+    x = op("transfer", x, to="P1", step="input/share")
+    x = op("transfer", x, to="P0", step="input/pass")
+    x = op("add", op("add", x, draw("P0", key, 0)), mask)
+    for i in range(rounds):
+        x = op("add", x, draw("P0", "P0+P2", i))
+        x = op("transfer", x, to="P1", step=f"{label}_{i}/there")
+        x = op("transfer", x, to="P2", step=f"{label}_{i}/on")
+        x = op("sub", x, draw("P2", "P0+P2", i))
+        x = op("transfer", x, to="P0", step=f"{label}_{i}/back")
+    x = op("transfer", x, to="P2", step="sum/there")
+    x = op("transfer", op("add", x, w), to="client", step="sum/open")
+    op("output", op("decode", x, frac=8), name="y")
+    return module
+
+
+def artifact(module):
+    empty = {"tensor": Module("tensor"), "secure": Module("secure")}
+    return Artifact.create(
+        tensor_module=empty["tensor"],
+        secure_module=empty["secure"],
+        program=emit(module),
+        protocol="test",
+        phi={},
+        inputs=[{"name": "x", "shape": list(SHAPE), "owner": "client", "lo": -8.0, "hi": 8.0}],
+        outputs=[{"name": "y", "shape": list(SHAPE), "owner": "client"}],
+        cost={},
+        version="0",
+    )
+
+
+@dataclass
+class Cluster:
+    directory: Path
+    config: Path
+    parties: list
+    program: bytes
+
+    def connect(self, data=None):
+        return _native.OwnerEndpoint(data or self.program, str(self.config))
+
+    def results(self):
+        """(exit code, stdout, stderr) of every party."""
+        found = []
+        for party in self.parties:
+            out, err = party.communicate(timeout=20)
+            found.append((party.returncode, out, err))
+        return found
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts parties; kills what is left of them."""
+    started = []
+
+    def start(module, programs=None, **options):
+        os.chmod(tmp_path, 0o700)
+        made = artifact(module)
+        names = issue(tmp_path, NAMES)
+        listeners = []
+        for _ in range(3):
+            listener = socket.create_server(("127.0.0.1", 0), backlog=8)
+            listeners.append(listener)
+        endpoints = [
+            {
+                "name": name,
+                "host": "127.0.0.1",
+                "port": listeners[i].getsockname()[1] if i < 3 else 0,
+                "places": [name] if i < 3 else ["client", "model"],
+                "cert": names[name].certificate.name,
+                "key": names[name].key.name,
+            }
+            for i, name in enumerate(NAMES)
+        ]
+        config = tmp_path / "cluster.json"
+        settings = {"deadline_s": 2.0, "connect_deadline_s": 5.0, **options}
+        config.write_text(
+            json.dumps({"endpoints": endpoints, "ca": names["P0"].authority.name, **settings})
+        )
+        for i, listener in enumerate(listeners):
+            path = tmp_path / f"{i}.mpcc"
+            (artifact(programs[i]) if programs else made).save(path)
+            arguments = ["--artifact", str(path), "--config", str(config), "--index", str(i)]
+            started.append(
+                subprocess.Popen(
+                    [str(PARTY), *arguments, "--listen-fd", str(listener.fileno())],
+                    pass_fds=[listener.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            listener.close()
+        return Cluster(tmp_path, config, started, made.program)
+
+    yield start
+    for party in started:
+        with contextlib.suppress(ProcessLookupError):
+            party.kill()
+        party.communicate()
+
+
+def values():
+    x = np.linspace(-8, 8, SHAPE[0], dtype=np.float32)
+    w = np.arange(SHAPE[0], dtype=np.int64) * -256
+    return {"w": w.view(np.uint64)}, {"x": x}, np.round(x * 256) / 256 + w / 256
+
+
+def test_a_session_of_several_runs(cluster):
+    live = cluster(program())
+    owner = live.connect()
+    weights, inputs, expected = values()
+    owner.setup(weights)
+    for _ in range(3):
+        np.testing.assert_array_equal(owner.run(inputs)["y"], expected.astype(np.float32))
+    stats = json.loads(owner.statistics())
+    owner.close()
+    assert len(stats["runs"]) == 3
+    n = 8 * SHAPE[0]
+    assert stats["setup"]["bytes_sent"] == {"model->2": n}
+    for run in stats["runs"]:
+        assert run["bytes_sent"] == {
+            "client->1": n, "1->0": n, "0->1": 2 * n, "1->2": 2 * n, "2->0": 2 * n, "0->2": n,
+            "2->client": n,
+        }  # fmt: skip
+        assert run["rounds"] == 10
+        assert run["seconds"] > 0
+    assert stats["peer_rss_bytes"].keys() == {"P0", "P1", "P2"}
+    for code, out, err in live.results():
+        assert (code, err) == (0, "")
+        assert len(json.loads(out)["runs"]) == 3
+
+
+@pytest.mark.parametrize("network", ["lan"])
+def test_a_shaped_network_is_slower(cluster, network):
+    live = cluster(program(), network=network)
+    owner = live.connect()
+    weights, inputs, _ = values()
+    owner.setup(weights)
+    owner.run(inputs)
+    stats = json.loads(owner.statistics())
+    owner.close()
+    # Nine messages of 0.1 ms each lie between the input's arrival and the output.
+    assert stats["runs"][0]["seconds"] > 9 * 1e-4
+
+
+def test_a_killed_party_is_named_by_all(cluster):
+    live = cluster(program())
+    owner = live.connect()
+    weights, inputs, _ = values()
+    owner.setup(weights)
+    owner.run(inputs)
+    live.parties[1].kill()
+    start = time.monotonic()
+    with pytest.raises(_native.NativeError) as error:
+        owner.run(inputs)
+    assert time.monotonic() - start < 4
+    assert error.value.args[0].startswith("E-net-")
+    assert "P1" in str(error.value)
+    with pytest.raises(_native.NativeError):
+        owner.run(inputs)
+    codes = live.results()
+    for i in (0, 2):
+        assert codes[i][0] == 1
+        assert "P1" in codes[i][2]
+        assert codes[i][1] == ""
+
+
+def test_a_paused_party_is_noticed_within_the_deadline(cluster):
+    live = cluster(program())
+    owner = live.connect()
+    weights, inputs, _ = values()
+    owner.setup(weights)
+    live.parties[2].send_signal(signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(_native.NativeError) as error:
+        owner.run(inputs)
+    assert 1.5 < time.monotonic() - start < 6
+    assert "P2" in str(error.value)
+    live.parties[2].send_signal(signal.SIGCONT)
+    for i in (0, 1):
+        code, _, err = live.results()[i]
+        assert code == 1
+        assert "P2" in err
+
+
+def test_a_refused_input_ends_the_run_without_showing_it(cluster):
+    live = cluster(program())
+    owner = live.connect()
+    weights, inputs, _ = values()
+    owner.setup(weights)
+    inputs["x"][3] = 77.25
+    with pytest.raises(_native.NativeError) as error:
+        owner.run(inputs)
+    assert error.value.args[0] == "E-input-range"
+    assert "77" not in str(error.value)
+    for code, _, err in live.results():
+        assert code == 1
+        assert "owner" in err
+        assert "77.25" not in err
+
+
+def test_another_program_is_refused_on_both_sides(cluster):
+    live = cluster(program(), programs=[program(), program(label="other"), program()])
+    with pytest.raises(_native.NativeError) as error:
+        live.connect()
+    assert error.value.args[0] in ("E-net-mismatch", "E-net-aborted", "E-net-connect")
+    results = live.results()
+    assert all(code == 1 for code, _, _ in results)
+    assert any("E-net-mismatch" in err for _, _, err in results)
+
+
+def test_usage_errors(tmp_path):
+    party = [str(PARTY), "--artifact", "x", "--config", "y"]
+    done = subprocess.run(party, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--index" in done.stderr
+    bad = tmp_path / "M.mpcc"
+    bad.write_bytes(b"PK\x05\x06" + bytes(18))
+    done = subprocess.run(
+        [str(PARTY), "--artifact", str(bad), "--config", "y", "--index", "0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "E-artifact" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_artifacts_are_checked_by_the_party_too(tmp_path):
+    made = artifact(program())
+    path = tmp_path / "M.mpcc"
+    made.save(path)
+    assert _native.artifact_program(str(path)) == made.program
+    data = path.read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        copy = bytearray(data)
+        copy[int(rng.integers(len(copy)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(copy)
+        try:
+            assert _native.artifact_program(str(path)) == made.program
+        except _native.NativeError as error:
+            assert error.args[0].startswith("E-artifact")
