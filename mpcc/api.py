@@ -30,13 +30,19 @@ from mpcc.ir.phi import Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
 from mpcc.options import CompileOptions, calibration_samples
+from mpcc.runtime import native
+from mpcc.runtime.party import Party
+from mpcc.runtime.session import Session
 from mpcc.version import VERSION
 
 __all__ = [
     "Comparison",
+    "CompileOptions",
     "Compiled",
     "Deviation",
+    "Party",
     "RunResult",
+    "Session",
     "Simulated",
     "compare",
     "compile",
@@ -223,7 +229,8 @@ def compile(
     module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
 
     progress("choosing number formats")
-    samples = calibration_samples(calibration or {}, {p.name: p.shape for p in imported.inputs})
+    shapes = {port.name: port.shape for port in imported.inputs}
+    samples = () if calibration is None else calibration_samples(calibration, shapes)
     analysis = analyse(module, imported.constants, samples, chosen.formats)
 
     constants: Mapping[str, Array] = imported.constants
@@ -403,14 +410,10 @@ def run_local(
     Raises:
         MpccError: inputs or weights do not fit, or a party failed (``E-net-…``, ``E-party-…``).
     """
-    from mpcc.runtime import session
-
     data, words = _inputs(artifact, inputs), _weights(artifact, weights)
     if engine == "party-interpreter":
         return RunResult(*_interpret(artifact, words, data, repeat))
-    with session.Session(
-        artifact, words, network=network, threads=threads, deadline=deadline
-    ) as live:
+    with Session(artifact, words, network=network, threads=threads, deadline=deadline) as live:
         runs = [live.run(data) for _ in range(repeat)]
         return RunResult(runs[-1].outputs, live.statistics(runs))
 
@@ -543,8 +546,6 @@ def doctor() -> list[Check]:
     """Examine this installation."""
     import importlib.metadata
     import platform
-
-    from mpcc.runtime import native
 
     checks = [Check("python", True, True, platform.python_version())]
     checks += [Check(*row) for row in native.checks()]

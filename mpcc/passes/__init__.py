@@ -8,6 +8,7 @@ from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
 from mpcc.passes.fold_transposes import FoldTransposes
+from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
@@ -17,6 +18,7 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     EliminateCommonSubexpressions,
     FoldTransposes,
+    FuseLocal,
     StripNames,
     SwapReluMaxpool,
 )

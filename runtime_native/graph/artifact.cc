@@ -129,8 +129,7 @@ Artifact read_artifact(const std::string& path) {
     reader.fail("E-artifact-manifest", "no format version");
   if (format->get<std::int64_t>() != kFormat)
     reader.fail("E-artifact-version", "format " + std::to_string(format->get<std::int64_t>()) +
-                                          "; this program reads format " +
-                                          std::to_string(kFormat));
+                                          "; this program reads format " + std::to_string(kFormat));
   Artifact artifact;
   artifact.protocol = string_at("protocol").substr(0, 100);
   artifact.program = reader.read(3);

@@ -1,5 +1,5 @@
-// The program inside an artifact file (M.mpcc). The file is not trusted: entries, announced and real
-// sizes, format version and hashes are checked; see docs/artifact-format.md.
+// The program inside an artifact file (M.mpcc). The file is not trusted: entries, announced and
+// real sizes, format version and hashes are checked; see docs/artifact-format.md.
 #pragma once
 
 #include <cstddef>

@@ -15,6 +15,7 @@ InMemoryCluster::InMemoryCluster(const Program& program, EngineOptions engine,
                                  net::TransportOptions transport,
                                  std::optional<net::FixedSeed> seed) {
   transport.step_name = step_names(program);
+  engine.deadline = transport.deadline;
   network_ = seed ? net::make_in_memory_network(default_endpoints(), *seed, transport)
                   : net::make_in_memory_network(default_endpoints(), transport);
   for (auto& t : network_)

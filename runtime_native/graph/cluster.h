@@ -1,5 +1,5 @@
-// All endpoints of a program in one process over memory, one thread each: for tests and for trying a
-// program without a network. The only place where keys may follow from a seed.
+// All endpoints of a program in one process over memory, one thread each: for tests and for trying
+// a program without a network. The only place where keys may follow from a seed.
 #pragma once
 
 #include <memory>
@@ -21,14 +21,14 @@ struct ClusterResult {
 
 class InMemoryCluster {
  public:
-  // Without a seed, keys are random. With one, they are those of testing::seeded_keys and nothing is
-  // secret.
+  // Without a seed, keys are random. With one, they are those of testing::seeded_keys and nothing
+  // is secret.
   InMemoryCluster(const Program& program, EngineOptions engine, net::TransportOptions transport,
                   std::optional<net::FixedSeed> seed);
   ~InMemoryCluster();
 
-  // Setup and one run per element of `inputs`. Throws the driver's error, or a party's if the driver
-  // had none.
+  // Setup and one run per element of `inputs`. Throws the driver's error, or a party's if the
+  // driver had none.
   ClusterResult run(const Tensors& weights, const std::vector<Tensors>& inputs);
 
  private:

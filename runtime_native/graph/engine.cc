@@ -155,8 +155,8 @@ std::byte* Engine::make_buffer(std::uint32_t value) {
             (best == nullptr || b->size() < (*best)->size()))
           best = &b;
       if (best == nullptr) {
-        pool_buffers_.push_back(
-            std::make_shared<SecretBuffer>(SecretBuffer::uninitialized(std::max<std::size_t>(bytes, 1))));
+        pool_buffers_.push_back(std::make_shared<SecretBuffer>(
+            SecretBuffer::uninitialized(std::max<std::size_t>(bytes, 1))));
         best = &pool_buffers_.back();
       }
       outgoing_[value] = *best;
@@ -192,8 +192,8 @@ void Engine::send(const Action& action, net::RunId run, PhaseStatistics& stats) 
   const std::uint32_t root = plan_.root[value];
   const std::uint32_t depth = depth_[value] + 1;
   const std::span<const std::byte> bytes{data_[root], m.bytes};
-  net::Payload payload = outgoing_[root] ? net::Payload::borrow(bytes, outgoing_[root])
-                                         : net::Payload::copy_of(bytes);
+  net::Payload payload =
+      outgoing_[root] ? net::Payload::borrow(bytes, outgoing_[root]) : net::Payload::copy_of(bytes);
   transport_.send(action.peer, {run, m.id, depth, action.more}, std::move(payload));
   count(m, stats);
   stats.rounds = std::max(stats.rounds, depth);
@@ -215,7 +215,8 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
     const auto found = given.find(name);
     const std::uint32_t value = op.results[0];
     const std::string what = op.code == OpCode::Input ? "input" : "weight";
-    require(found != given.end(), "E-run-" + what, "no " + what + " named '" + name + "' was given");
+    require(found != given.end(), "E-run-" + what,
+            "no " + what + " named '" + name + "' was given");
     require(found->second.size() == program_.values[value].bytes(), "E-run-" + what,
             what + " '" + name + "' has another size than " + program_.values[value].str());
     std::byte* to = make_buffer(value);
@@ -330,13 +331,13 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
   guarded("waiting for input shares of run " + std::to_string(run), [&] {
     if (is_driver()) {
       for (std::uint32_t peer = 0; peer < transport_.endpoints().size(); ++peer)
-        if (peer != plan_.self)
-          (void)transport_.receive_control(peer, net::FrameKind::go, run);
+        if (peer != plan_.self) (void)transport_.receive_control(peer, net::FrameKind::go, run);
       clock = Clock::now();
       tell_all(run, Order::begin);
     } else {
       transport_.send_control(plan_.driver, net::FrameKind::go, run, {});
-      (void)transport_.receive_control(plan_.driver, net::FrameKind::go, run);
+      (void)transport_.receive_control(plan_.driver, net::FrameKind::go, run,
+                                       2 * options_.deadline);
       clock = Clock::now();
     }
   });
@@ -359,7 +360,8 @@ void Engine::gather_reports(net::RunId run, PhaseStatistics& stats) {
   guarded("gathering reports of run " + std::to_string(run), [&] {
     for (std::uint32_t peer = 0; peer < transport_.endpoints().size(); ++peer) {
       if (peer == plan_.self) continue;
-      const SecretBuffer bytes = transport_.receive_control(peer, net::FrameKind::go, run);
+      const SecretBuffer bytes =
+          transport_.receive_control(peer, net::FrameKind::go, run, 2 * options_.deadline);
       const std::string& name = transport_.endpoints()[peer].name;
       const auto* text = reinterpret_cast<const char*>(bytes.data());
       try {
@@ -411,8 +413,7 @@ void Engine::serve_phase(net::RunId run, const Tensors& given) {
   PhaseStatistics stats = phase(run, given, nullptr);
   guarded("reporting run " + std::to_string(run), [&] {
     const std::string text = report(stats);
-    transport_.send_control(plan_.driver, net::FrameKind::go, run,
-                            std::as_bytes(std::span(text)));
+    transport_.send_control(plan_.driver, net::FrameKind::go, run, std::as_bytes(std::span(text)));
   });
   if (run == 0)
     stats_.setup = std::move(stats);

@@ -1,8 +1,8 @@
 // The engine of one endpoint: runs its part of a program over a transport.
 //
-// A session: every endpoint makes an Engine over its connected transport. The *driver* (the endpoint
-// that hosts the client) calls setup() once and then run() for every input; the others call serve(),
-// which returns when the driver says goodbye. A run:
+// A session: every endpoint makes an Engine over its connected transport. The *driver* (the
+// endpoint that hosts the client) calls setup() once and then run() for every input; the others
+// call serve(), which returns when the driver says goodbye. A run:
 //
 //   driver -> all   go            a run begins (control frame)
 //   all             agree on keys, declare what they will receive, send and receive input shares
@@ -35,6 +35,9 @@ namespace mpcc::graph {
 
 struct EngineOptions {
   int threads = 1;
+  // The transport's deadline. Who waits for the driver while the driver waits for others, waits
+  // twice as long, so that the error names who is really missing.
+  net::Duration deadline = std::chrono::seconds(10);
   // How long serve() waits for the next run. The driver's process ending is noticed at once.
   net::Duration idle = std::chrono::hours(24);
 };
@@ -136,7 +139,7 @@ class Engine {
   std::vector<std::uint32_t> depth_;  // per value
   // Per root.
   std::vector<const std::byte*> data_;
-  std::vector<SecretBuffer> owned_;                        // persistent, message
+  std::vector<SecretBuffer> owned_;  // persistent, message
   std::vector<std::shared_ptr<SecretBuffer>> outgoing_;
   std::vector<std::shared_ptr<SecretBuffer>> pool_buffers_;  // outgoing, to be used again
   SecretBuffer arena_;

@@ -14,10 +14,10 @@ using protozero::pbf_wire_type;
 
 void limit(std::size_t n, std::size_t most, const char* what) {
   if (n > most)
-    throw Error("E-graph-limit",
-                std::string(what) + ": " + std::to_string(n) + ", allowed are " +
-                    std::to_string(most),
-                "program");
+    throw Error(
+        "E-graph-limit",
+        std::string(what) + ": " + std::to_string(n) + ", allowed are " + std::to_string(most),
+        "program");
 }
 
 std::string text_of(pbf_reader& r) {
@@ -55,8 +55,7 @@ RawAttr read_attr(pbf_reader r) {
         while (list.next()) {
           if (list.tag() == 2) {
             attr.texts.push_back(text_of(list));
-          } else if (list.tag() == 3 &&
-                     list.wire_type() == pbf_wire_type::length_delimited) {
+          } else if (list.tag() == 3 && list.wire_type() == pbf_wire_type::length_delimited) {
             for (const std::int64_t v : list.get_packed_int64()) {
               attr.integers.push_back(v);
               limit(attr.integers.size(), kMaxList, "items of a list");

@@ -1,6 +1,6 @@
 // GraphDef bytes to nodes, with hard limits: the first of two steps of loading, which knows
-// protobuf's wire format and nothing of ops. Written against TensorFlow's field numbers; a field that
-// a party program does not use is refused.
+// protobuf's wire format and nothing of ops. Written against TensorFlow's field numbers; a field
+// that a party program does not use is refused.
 #pragma once
 
 #include <cstddef>
@@ -13,16 +13,16 @@
 
 namespace mpcc::graph {
 
-inline constexpr std::size_t kMaxBytes = std::size_t{1} << 28;   // of a program
-inline constexpr std::size_t kMaxOps = std::size_t{1} << 20;     // bodies counted at every use
+inline constexpr std::size_t kMaxBytes = std::size_t{1} << 28;  // of a program
+inline constexpr std::size_t kMaxOps = std::size_t{1} << 20;    // bodies counted at every use
 inline constexpr std::size_t kMaxAttrBytes = std::size_t{1} << 20;
-inline constexpr std::size_t kMaxList = std::size_t{1} << 16;    // items, operands, results
+inline constexpr std::size_t kMaxList = std::size_t{1} << 16;  // items, operands, results
 inline constexpr std::size_t kMaxNesting = 16;
 inline constexpr std::size_t kMaxNodeAttrs = 32;
 
 struct RawAttr {
   enum class Kind { none, text, integer, boolean, type, list, function } kind = Kind::none;
-  std::string text;  // s, or the function's name
+  std::string text;          // s, or the function's name
   std::int64_t integer = 0;  // i, b, type
   std::vector<std::int64_t> integers;
   std::vector<std::string> texts;

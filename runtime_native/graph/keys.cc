@@ -15,8 +15,7 @@ constexpr std::size_t kSeedBytes = 32;
 
 void add_key(const Op& op, bool online, std::set<std::string>& names) {
   if (op.code != OpCode::DrawRing && op.code != OpCode::DrawBits) return;
-  if ((op.attributes.text("phase") == "online") == online)
-    names.insert(op.attributes.text("key"));
+  if ((op.attributes.text("phase") == "online") == online) names.insert(op.attributes.text("key"));
 }
 
 class TransportKeys final : public KeySource {

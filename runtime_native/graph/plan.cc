@@ -84,19 +84,15 @@ class Planner {
       }
     for (const Step& s : p_.steps)
       if (endpoint(s.place) == kNowhere)
-        throw Error("E-graph-place",
-                    "no endpoint hosts " + std::string(place_name(s.place)));
+        throw Error("E-graph-place", "no endpoint hosts " + std::string(place_name(s.place)));
     plan_.driver = endpoint(Place::client);
-    if (plan_.driver == kNowhere)
-      throw Error("E-graph-place", "no endpoint hosts the client");
+    if (plan_.driver == kNowhere) throw Error("E-graph-place", "no endpoint hosts the client");
   }
 
   Plan run();
 
  private:
-  std::uint32_t endpoint(Place place) const {
-    return plan_.endpoint_of_place[index_of(place)];
-  }
+  std::uint32_t endpoint(Place place) const { return plan_.endpoint_of_place[index_of(place)]; }
   bool mine(Place place) const { return endpoint(place) == plan_.self; }
   bool is_alias(std::uint32_t op) const;
   void find_roots();

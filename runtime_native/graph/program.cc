@@ -41,8 +41,8 @@ std::string numbered(char letter, std::size_t i) {
 std::string device_of(Place place) {
   const std::string name(place_name(place));
   const bool party = place <= Place::P2;
-  return "/job:" + (party ? std::string("party") : name) + "/replica:0/task:" +
-         (party ? name.substr(1) : std::string("0")) + "/device:CPU:0";
+  return "/job:" + (party ? std::string("party") : name) +
+         "/replica:0/task:" + (party ? name.substr(1) : std::string("0")) + "/device:CPU:0";
 }
 
 std::int64_t dtype_of(const ValueType& type) {
@@ -126,8 +126,7 @@ AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
 // Op, attributes and declared types of a node; operands and body are the caller's.
 Op read_op(const RawNode& node, bool in_body) {
   const OpSpec* spec = find_op(node.op);
-  if (spec == nullptr)
-    throw Error("E-graph-unknown-op", "unknown op '" + label_of(node.op) + "'");
+  if (spec == nullptr) throw Error("E-graph-unknown-op", "unknown op '" + label_of(node.op) + "'");
   Op op;
   op.code = spec->code;
   std::size_t known = 0;
@@ -142,8 +141,8 @@ Op read_op(const RawNode& node, bool in_body) {
   ++known;
   for (const std::string& text : types->texts) {
     op.types.push_back(ValueType::parse(text));
-    if (op.types.back().lanes > kMaxBufferBytes / std::max<std::uint64_t>(
-                                                      8, op.types.back().planes))
+    if (op.types.back().lanes >
+        kMaxBufferBytes / std::max<std::uint64_t>(8, op.types.back().planes))
       throw Error("E-graph-limit", "a value of too many bytes");
   }
   if (const RawAttr* loc = node.find("_loc"); loc != nullptr) {
@@ -273,7 +272,7 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
   }
   if (inferred != op.types)
     bad("the types that it declares are not those of its operands and attributes");
-  const ValueType* typed = !op.types.empty() ? &op.types[0]
+  const ValueType* typed = !op.types.empty()  ? &op.types[0]
                            : operands.empty() ? nullptr
                                               : &operands[0];
   require_graph(typed != nullptr, "an op without a place");
@@ -307,9 +306,9 @@ void Loader::add_step(std::uint32_t index) {
     step.online = step.online || p_.steps[p_.producer[v]].online;
   if (op.body && step.online)
     for (const Op& inner : op.body->ops)
-      require_graph((inner.code != OpCode::DrawRing && inner.code != OpCode::DrawBits) ||
-                        draws_online(inner),
-                    "a region of a run draws from a key of the session");
+      require_graph(
+          (inner.code != OpCode::DrawRing && inner.code != OpCode::DrawBits) || draws_online(inner),
+          "a region of a run draws from a key of the session");
   for (const std::uint32_t v : op.operands) {
     const Step& from = p_.steps[p_.producer[v]];
     if (from.online == step.online) step.depth = std::max(step.depth, from.depth);
@@ -319,8 +318,8 @@ void Loader::add_step(std::uint32_t index) {
     ++step.depth;
     id = static_cast<std::uint32_t>(p_.messages.size());
     const ValueType& x = p_.values[op.operands[0]];
-    p_.messages.push_back({id, index, x.place, step.place, x.bytes(), step.depth, step.online,
-                           op.label});
+    p_.messages.push_back(
+        {id, index, x.place, step.place, x.bytes(), step.depth, step.online, op.label});
   }
   p_.message_of_op.push_back(id);
   p_.steps.push_back(step);
@@ -337,7 +336,8 @@ Program Loader::run() {
       throw error.within("node " + std::to_string(i - 1) + " " + label_of(graph_.nodes[i].op));
     }
   }
-  for (std::uint32_t i = 0; i < p_.ops.size(); ++i) p_.order[index_of(p_.steps[i].place)].push_back(i);
+  for (std::uint32_t i = 0; i < p_.ops.size(); ++i)
+    p_.order[index_of(p_.steps[i].place)].push_back(i);
   for (auto& order : p_.order)
     std::ranges::stable_sort(order, [&](std::uint32_t a, std::uint32_t b) {
       const Step& x = p_.steps[a];

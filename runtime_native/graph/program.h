@@ -1,8 +1,8 @@
 // A party program: ops, value types, messages and every place's order, loaded from a GraphDef.
 //
-// A program comes from a file and is treated as hostile: every op is known, every attribute declared,
-// every type inferred anew and compared with what the file says, every operand at the op's place.
-// What load_program() returns can be run without further checks of shapes.
+// A program comes from a file and is treated as hostile: every op is known, every attribute
+// declared, every type inferred anew and compared with what the file says, every operand at the
+// op's place. What load_program() returns can be run without further checks of shapes.
 #pragma once
 
 #include <array>
@@ -39,9 +39,9 @@ struct Program {
   net::ProgramHash hash{};
   std::vector<Op> ops;
   std::vector<ValueType> values;
-  std::vector<std::uint32_t> producer;  // op of each value
-  std::vector<Step> steps;              // per op
-  std::vector<Message> messages;        // by id
+  std::vector<std::uint32_t> producer;       // op of each value
+  std::vector<Step> steps;                   // per op
+  std::vector<Message> messages;             // by id
   std::vector<std::uint32_t> message_of_op;  // for transfers; kNoMessage else
   std::array<std::vector<std::uint32_t>, kPlaces> order;
 

@@ -37,8 +37,7 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
       endpoint.port = e.value("port", std::uint16_t{0});
       config.endpoints.push_back(std::move(endpoint));
     }
-    if (index >= config.endpoints.size())
-      fail("has no endpoint " + std::to_string(index));
+    if (index >= config.endpoints.size()) fail("has no endpoint " + std::to_string(index));
     const json& own = root.at("endpoints")[index];
     config.ca = resolve(root.at("ca").get<std::string>());
     const auto identity = [&](const char* key) {
@@ -86,8 +85,9 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
   if (config.network != "none")
     tls.options.decorate = net::shaped(net::network_profile(config.network));
   transport_ = net::connect_tls(tls);
-  engine_ = std::make_unique<Engine>(*program_, *transport_,
-                                     EngineOptions{.threads = config.threads, .idle = config.idle});
+  engine_ = std::make_unique<Engine>(
+      *program_, *transport_,
+      EngineOptions{.threads = config.threads, .deadline = config.deadline, .idle = config.idle});
 }
 
 void Session::interrupt(const std::string& reason) { transport_->abort("session", reason); }

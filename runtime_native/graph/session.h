@@ -8,8 +8,9 @@
 //    "deadline_s": 10, "connect_deadline_s": 10, "idle_s": 86400, "network": "none", "threads": 1}
 //
 // Names are what certificates must say (subjectAltName DNS). Paths are relative to the file. An
-// endpoint's object may hold "cert" and "key" of its own, so that one file can serve a cluster on one
-// machine. "network" slows every link down to that of "lan" or "wan". The last five may be left out.
+// endpoint's object may hold "cert" and "key" of its own, so that one file can serve a cluster on
+// one machine. "network" slows every link down to that of "lan" or "wan". The last five may be left
+// out.
 #pragma once
 
 #include <cstddef>

@@ -44,8 +44,8 @@ class DirectConv {
         std::int64_t pt = t;
         std::int64_t pp = p;
         for (std::size_t i = rank; i-- > 0;) {
-          const std::int64_t pos = (pp % out_[2 + i]) * strides_[i] +
-                                   (pt % w_[2 + i]) * dilations_[i] - pads_[i];
+          const std::int64_t pos =
+              (pp % out_[2 + i]) * strides_[i] + (pt % w_[2 + i]) * dilations_[i] - pads_[i];
           pp /= out_[2 + i];
           pt /= w_[2 + i];
           inside = inside && pos >= 0 && pos < x_[2 + i];
@@ -143,8 +143,8 @@ class Linear::Impl::Convolution final : public Linear::Impl {
     if (!use_ring_) {
       if (y_words_ != 0) std::memset(out, 0, y_words_ * sizeof(W));
       for (std::size_t i = 0; i + 1 < in.size(); i += 2)
-        direct_.accumulate(reinterpret_cast<const W*>(in[i]),
-                           reinterpret_cast<const W*>(in[i + 1]), y);
+        direct_.accumulate(reinterpret_cast<const W*>(in[i]), reinterpret_cast<const W*>(in[i + 1]),
+                           y);
       return;
     }
     std::vector<ring::ConvPair<W>> pairs;

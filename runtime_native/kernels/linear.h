@@ -14,8 +14,8 @@ namespace mpcc::kernels {
 
 bool is_linear(OpCode code) noexcept;
 
-// One conv or matmul. Right-hand operands that are the same in all runs of a session (`constant`, one
-// flag per operand) are packed at the first run() and the packed form is used from then on.
+// One conv or matmul. Right-hand operands that are the same in all runs of a session (`constant`,
+// one flag per operand) are packed at the first run() and the packed form is used from then on.
 class Linear {
  public:
   Linear(const Op& op, std::span<const ValueType> operands, std::vector<bool> constant);

@@ -11,10 +11,11 @@
 namespace mpcc {
 namespace {
 
-#define A(name, kind) AttrSpec{name, AttrKind::kind}
-#define X(Name, node_op, least, most, elementwise, attributes)             \
-  constexpr auto attributes_of_##Name = [](auto... specs) {                \
-    return std::array<AttrSpec, sizeof...(specs)>{AttrSpec(specs)...};     \
+#define A(name, kind) \
+  AttrSpec { name, AttrKind::kind }
+#define X(Name, node_op, least, most, elementwise, attributes)         \
+  constexpr auto attributes_of_##Name = [](auto... specs) {            \
+    return std::array<AttrSpec, sizeof...(specs)>{AttrSpec(specs)...}; \
   } attributes;
 #include "kernels/party_ops.inc"
 #undef X
@@ -76,7 +77,8 @@ class Checker {
     const Ints& v = attrs_.integers(name);
     need(v.size() == x.shape.size(), "an attribute does not have one item per axis");
     for (const std::int64_t i : v)
-      need(i >= low && static_cast<std::uint64_t>(i) <= kMaxElements, "axis attribute out of range");
+      need(i >= low && static_cast<std::uint64_t>(i) <= kMaxElements,
+           "axis attribute out of range");
     return v;
   }
   void draw() const;
@@ -131,8 +133,8 @@ ValueType Checker::bit_by_ring() const {
 ValueType Checker::planes() const {
   const auto& x = bits(0);
   const Ints& indices = attrs_.integers("indices");
-  need(!indices.empty() && std::set<std::int64_t>(indices.begin(), indices.end()).size() ==
-                               indices.size(),
+  need(!indices.empty() &&
+           std::set<std::int64_t>(indices.begin(), indices.end()).size() == indices.size(),
        "needs distinct plane indices");
   for (const std::int64_t i : indices)
     need(i >= 0 && static_cast<std::size_t>(i) < x.planes, "plane index out of range");
@@ -388,7 +390,9 @@ template const std::string& Attributes::get(std::string_view) const;
 template const std::vector<std::int64_t>& Attributes::get(std::string_view) const;
 template const Nested& Attributes::get(std::string_view) const;
 
-Place place_attribute(const Attributes& attributes) { return parse_place(attributes.text("place")); }
+Place place_attribute(const Attributes& attributes) {
+  return parse_place(attributes.text("place"));
+}
 
 std::vector<Place> key_holders(std::string_view key) {
   std::vector<Place> holders;
@@ -456,7 +460,9 @@ std::vector<ValueType> infer(const OpSpec& op, const Attributes& attributes,
 
 std::vector<ValueType> check_body(const Body& body) {
   std::vector<ValueType> values = body.arguments;
-  const auto fail = [](const std::string& what) { throw Error("E-graph-op", what, "fused region"); };
+  const auto fail = [](const std::string& what) {
+    throw Error("E-graph-op", what, "fused region");
+  };
   const ValueType* first = values.empty() ? nullptr : &values[0];
   std::size_t lanes = first != nullptr ? first->lanes : 0;
   Place place = first != nullptr ? first->place : Place::P0;
@@ -467,7 +473,8 @@ std::vector<ValueType> check_body(const Body& body) {
       place = t.place;
       known = true;
     }
-    if (t.lanes != lanes || t.place != place) fail("values of different lanes or places: " + t.str());
+    if (t.lanes != lanes || t.place != place)
+      fail("values of different lanes or places: " + t.str());
   };
   for (const auto& t : body.arguments) agree(t);
   for (const Op& op : body.ops) {
@@ -480,7 +487,8 @@ std::vector<ValueType> check_body(const Body& body) {
       operands.push_back(values[v]);
     }
     auto types = infer(spec, op.attributes, operands);
-    if (types != op.types) fail(std::string(spec.name) + ": declared types are not the inferred ones");
+    if (types != op.types)
+      fail(std::string(spec.name) + ": declared types are not the inferred ones");
     for (std::size_t i = 0; i < types.size(); ++i) {
       agree(types[i]);
       if (op.results.size() != types.size() || op.results[i] != values.size())

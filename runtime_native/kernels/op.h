@@ -1,6 +1,6 @@
 // Party-level operators: the table of names and attributes (generated: party_ops.inc), one op of a
-// program, and type inference. infer() repeats every check of mpcc/ir/ops/party.py, so an op that it
-// has accepted can run on buffers of its types without further questions.
+// program, and type inference. infer() repeats every check of mpcc/ir/ops/party.py, so an op that
+// it has accepted can run on buffers of its types without further questions.
 #pragma once
 
 #include <cstdint>
@@ -90,15 +90,15 @@ struct Op {
   Attributes attributes;
   std::vector<std::uint32_t> operands;  // value numbers
   std::vector<std::uint32_t> results;
-  std::vector<ValueType> types;  // of the results
+  std::vector<ValueType> types;      // of the results
   std::shared_ptr<const Body> body;  // Fused only
-  std::string label;  // step or source position, for errors
+  std::string label;                 // step or source position, for errors
 };
 
 // The place an op without operands names.
 Place place_attribute(const Attributes& attributes);
-// Holders of a key name like "P0+P2+client". Throws Error("E-graph-key") unless they are two or more
-// places in order.
+// Holders of a key name like "P0+P2+client". Throws Error("E-graph-key") unless they are two or
+// more places in order.
 std::vector<Place> key_holders(std::string_view key);
 
 // Result types. Throws Error("E-graph-op") when operands or attributes do not fit, with the op and

@@ -10,8 +10,8 @@
 namespace mpcc::kernels {
 namespace {
 
-// Scratch that one block of lanes may take, so that it stays in a second-level cache, and the largest
-// block: more lanes than that do not make the interpreter's own work noticeably smaller.
+// Scratch that one block of lanes may take, so that it stays in a second-level cache, and the
+// largest block: more lanes than that do not make the interpreter's own work noticeably smaller.
 constexpr std::size_t kScratchTarget = 256 << 10;
 constexpr std::size_t kMostLanes = 4096;
 
@@ -116,7 +116,8 @@ void Region::build(std::span<const ValueType> arguments, std::span<const Op> ops
 void Region::run(std::span<const std::byte* const> in, std::span<std::byte* const> out,
                  std::span<const prg::Aes128* const> keys, ThreadPool& pool) const {
   if (in.size() != inputs_.size() || out.size() != outputs_.size() || keys.size() != keys_.size())
-    throw Error("E-kernel-usage", "a region was given another number of buffers than it has values");
+    throw Error("E-kernel-usage",
+                "a region was given another number of buffers than it has values");
   if (lanes_ == 0) return;
   const std::size_t blocks = (lanes_ + block_lanes_ - 1) / block_lanes_;
   pool.parallel_for(blocks, pool.grain_for(blocks, 4), [&](std::size_t first, std::size_t end) {
@@ -139,9 +140,8 @@ void Region::run_lanes(std::span<const std::byte* const> in, std::span<std::byte
   operands.reserve(8);
   for (const Step& step : steps_) {
     const Slot& slot = slots_[step.out];
-    std::byte* to = slot.where == Slot::Where::output
-                        ? out[slot.index] + slot.type.bytes_of(begin)
-                        : scratch + slot.index;
+    std::byte* to = slot.where == Slot::Where::output ? out[slot.index] + slot.type.bytes_of(begin)
+                                                      : scratch + slot.index;
     pointers[step.out] = to;
     operands.clear();
     for (const std::uint32_t v : step.in) operands.push_back(pointers[v]);

@@ -1,5 +1,5 @@
-// The block interpreter: a list of elementwise ops executed block of lanes by block of lanes, so that
-// what passes between the ops stays in the cache. A single op is a region of one.
+// The block interpreter: a list of elementwise ops executed block of lanes by block of lanes, so
+// that what passes between the ops stays in the cache. A single op is a region of one.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,8 @@ class Region {
   // Scratch bytes per thread.
   std::size_t scratch_bytes() const noexcept { return scratch_bytes_; }
 
-  // Buffers hold whole values of the region's types. Results may not overlap operands or each other.
+  // Buffers hold whole values of the region's types. Results may not overlap operands or each
+  // other.
   void run(std::span<const std::byte* const> in, std::span<std::byte* const> out,
            std::span<const prg::Aes128* const> keys, ThreadPool& pool) const;
 

@@ -162,8 +162,8 @@ class ShapedLink final : public Link, private LinkSource {
       inner_->push();
       lock.lock();
       if (!slices_.empty() && slices_.front().due <= Clock::now())
-        // The inner link is busy and will come back for it by itself; do not turn in circles.
-        wake_.wait_for(lock, std::chrono::microseconds(200));
+        // The inner link is busy and will come back for it by itself, or it has ended.
+        wake_.wait_for(lock, std::chrono::milliseconds(1));
     }
   }
 

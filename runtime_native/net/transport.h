@@ -96,7 +96,8 @@ struct TransportOptions {
   // How long a waiting thread polls before it sleeps. Waking a thread on an idle core costs tens of
   // microseconds on a virtual machine, twice per message; polling yields the core in every turn.
   Duration spin = std::chrono::microseconds(200);
-  // Turns a message id into words for errors; may be empty.
+  // Turns a message id into words for errors; may be empty. Called with locks held: it must not use
+  // the transport.
   std::function<std::string(std::uint32_t)> step_name;
   // Wraps every link: shaped() and faulty().
   LinkDecorator decorate;

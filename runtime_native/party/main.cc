@@ -2,10 +2,10 @@
 //
 //   mpcc-party --artifact M.mpcc --config cluster.json --index 0
 //
-// Connects to its peers, runs the setup, serves runs until the owner ends the session, and prints one
-// line of JSON with its statistics. On failure it prints one line to stderr that names the endpoint
-// and the step, and exits with 1; a usage error exits with 2. It prints nothing secret and leaves no
-// core file.
+// Connects to its peers, runs the setup, serves runs until the owner ends the session, and prints
+// one line of JSON with its statistics. On failure it prints one line to stderr that names the
+// endpoint and the step, and exits with 1; a usage error exits with 2. It prints nothing secret and
+// leaves no core file.
 #include <sys/prctl.h>
 #include <sys/resource.h>
 

@@ -1,7 +1,7 @@
 // Python module mpcc._native: the engine for tests and for the owner's side of `mpcc run`.
 //
-// Errors arrive in Python as mpcc._native.NativeError(code, message, where). The interpreter lock is
-// released while anything runs. Nothing here prints, and no object shows a value in its repr.
+// Errors arrive in Python as mpcc._native.NativeError(code, message, where). The interpreter lock
+// is released while anything runs. Nothing here prints, and no object shows a value in its repr.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/map.h>
@@ -98,7 +98,8 @@ class OwnerEndpoint {
   OwnerEndpoint(const nb::bytes& program, const std::string& config_path, std::uint32_t index) {
     const auto data = bytes_of(program);
     const nb::gil_scoped_release release;
-    session_ = std::make_unique<graph::Session>(data, graph::read_config(config_path, index), index);
+    session_ =
+        std::make_unique<graph::Session>(data, graph::read_config(config_path, index), index);
   }
 
   void setup(const Arrays& weights) {
@@ -137,8 +138,7 @@ class OwnerEndpoint {
 
 nb::bytes artifact_program(const std::string& path) {
   const auto artifact = graph::read_artifact(path);
-  return nb::bytes(reinterpret_cast<const char*>(artifact.program.data()),
-                   artifact.program.size());
+  return nb::bytes(reinterpret_cast<const char*>(artifact.program.data()), artifact.program.size());
 }
 
 nb::tuple run_in_memory(const nb::bytes& program_bytes, const Arrays& weights,
@@ -150,11 +150,11 @@ nb::tuple run_in_memory(const nb::bytes& program_bytes, const Arrays& weights,
     const nb::gil_scoped_release release;
     const graph::Program program = graph::load_program(data);
     net::TransportOptions options;
-    options.deadline = std::chrono::duration_cast<net::Duration>(std::chrono::duration<double>(deadline));
+    options.deadline =
+        std::chrono::duration_cast<net::Duration>(std::chrono::duration<double>(deadline));
     if (network != "none") options.decorate = net::shaped(net::network_profile(network));
-    graph::InMemoryCluster cluster(
-        program, {.threads = threads}, options,
-        seed ? std::optional(net::FixedSeed{*seed}) : std::nullopt);
+    graph::InMemoryCluster cluster(program, {.threads = threads}, options,
+                                   seed ? std::optional(net::FixedSeed{*seed}) : std::nullopt);
     std::vector<graph::Tensors> runs;
     for (const auto& x : inputs) runs.push_back(views(x));
     result = cluster.run(views(weights), runs);
@@ -199,8 +199,8 @@ nb::list evaluate_op(const nb::bytes& program_bytes, std::uint32_t index,
     throw Error("E-isa-unsupported", "no block kernels " + isa + " on this machine");
   ThreadPool pool(threads);
   if (op.body || spec_of(op.code).elementwise) {
-    const kernels::Region region = op.body ? kernels::Region(*op.body, *variant)
-                                           : kernels::Region(op, types, *variant);
+    const kernels::Region region =
+        op.body ? kernels::Region(*op.body, *variant) : kernels::Region(op, types, *variant);
     std::vector<prg::Aes128> expanded;
     expanded.reserve(region.keys().size());
     std::vector<const prg::Aes128*> held;
@@ -286,9 +286,8 @@ NB_MODULE(_native, m) {
   m.doc() = "The native engine of mpcc.";
 
   static nb::object native_error = nb::steal(PyErr_NewExceptionWithDoc(
-      "mpcc._native.NativeError",
-      "An error of the native engine; args are (code, message, where).", PyExc_RuntimeError,
-      nullptr));
+      "mpcc._native.NativeError", "An error of the native engine; args are (code, message, where).",
+      PyExc_RuntimeError, nullptr));
   m.attr("NativeError") = native_error;
   nb::register_exception_translator([](const std::exception_ptr& p, void*) {
     try {
@@ -299,12 +298,13 @@ NB_MODULE(_native, m) {
     }
   });
 
-  m.def("run_in_memory", &mpcc::run_in_memory, "program"_a, "weights"_a, "inputs"_a,
-        "seed"_a = nb::none(), nb::kw_only(), "threads"_a = 1, "deadline"_a = 10.0,
-        "network"_a = "none",
-        "Setup and one run per element of `inputs`, all endpoints in this process.\n\n"
-        "Returns (list of {output name: float32 array}, statistics as JSON). With a seed, keys are\n"
-        "the test keys of mpcc.ir.interp.party.SeededKeys and nothing is secret.");
+  m.def(
+      "run_in_memory", &mpcc::run_in_memory, "program"_a, "weights"_a, "inputs"_a,
+      "seed"_a = nb::none(), nb::kw_only(), "threads"_a = 1, "deadline"_a = 10.0,
+      "network"_a = "none",
+      "Setup and one run per element of `inputs`, all endpoints in this process.\n\n"
+      "Returns (list of {output name: float32 array}, statistics as JSON). With a seed, keys are\n"
+      "the test keys of mpcc.ir.interp.party.SeededKeys and nothing is secret.");
   m.def("evaluate_op", &mpcc::evaluate_op, "program"_a, "index"_a, "operands"_a, "keys"_a,
         "isa"_a = "", "threads"_a = 1, "One op on given buffers; for tests of kernels.");
   m.def("describe_program", &mpcc::describe_program, "program"_a,
@@ -315,8 +315,8 @@ NB_MODULE(_native, m) {
                                   "The owner's end of a session over TLS: client and model.\n\n"
                                   "The constructor connects; see graph/session.h for the "
                                   "configuration file.")
-      .def(nb::init<const nb::bytes&, const std::string&, std::uint32_t>(), "program"_a,
-           "config"_a, "index"_a = 3)
+      .def(nb::init<const nb::bytes&, const std::string&, std::uint32_t>(), "program"_a, "config"_a,
+           "index"_a = 3)
       .def("setup", &mpcc::OwnerEndpoint::setup, "weights"_a,
            "Shares the weights (unsigned ring words by name); once, before the first run.")
       .def("run", &mpcc::OwnerEndpoint::run, "inputs"_a,

@@ -1,6 +1,7 @@
 """Every native kernel against the numpy reference of its op, bit for bit, in every variant."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from mpcc import _native
 from mpcc.emit.graphdef import emit
 from mpcc.ir.core import Module
 from mpcc.ir.interp.party import aes_ctr
-from mpcc.ir.ops.party import DIALECT
-from mpcc.ir.types import BitsType, ClearType, RingType
+from mpcc.ir.ops.party import DIALECT, PartyOperation
+from mpcc.ir.types import BitsType, ClearType, RingType, Shape
 
 SIZES = (1, 7, 8, 9, 31, 32, 33, 255, 511, 512, 513, 1024, 4096 + 3)
 VARIANTS = _native.cpu_info()["block_variants"]
@@ -54,16 +55,19 @@ def check(name, types, attrs=None, *, variants=VARIANTS, threads=(1,), seed=0):
     module = Module("party")
     operands = [source(module, t, i) for i, t in enumerate(types)]
     op = module.main.append(DIALECT.operations[f"party.{name}"], operands, attrs or {})
+    result = op.result.type
+    assert isinstance(result, RingType | BitsType | ClearType)
+    assert issubclass(op.definition, PartyOperation)
     data = emit(module)
     rng = np.random.default_rng(seed)
     arrays = [values(t, rng) for t in types]
     if name.startswith("draw"):
-        wide = aes_ctr(KEY, op.attrs["stream"], op.result.type.nbytes)
+        wide = aes_ctr(KEY, op.attrs["stream"], result.nbytes)
         expected = wide.tobytes()
     else:
         with np.errstate(over="ignore"):
             expected = np.ascontiguousarray(
-                op.definition.evaluate(op.attrs, types, op.result.type, *arrays)
+                op.definition.evaluate(op.attrs, types, result, *arrays)
             ).tobytes()
     for variant in variants:
         for count in threads:
@@ -210,7 +214,7 @@ def test_linear(word):
         for pairs in (1, 2):
             check("matmul", [x(m, k), x(k, n)] * pairs, variants=one)
     conv = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "groups": 1}
-    cases = [
+    cases: list[tuple[Shape, Shape, dict[str, Any]]] = [
         ((1, 3, 9, 8), (4, 3, 3, 3), {"pads": (1, 0, 2, 1)}),
         ((2, 4, 8, 8), (6, 2, 2, 3), {"groups": 2, "strides": (2, 1)}),
         ((1, 8, 11, 7), (8, 1, 3, 3), {"groups": 8, "pads": (1, 1, 1, 1)}),

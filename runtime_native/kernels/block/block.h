@@ -1,10 +1,10 @@
 // Block kernels: elementwise party ops over a range of lanes.
 //
-// A range is [begin, begin + count) with begin a multiple of 512, count a multiple of 512 unless the
-// range ends the value. Because a bit-sliced buffer is a sequence of 512-lane blocks, the bytes of a
-// range are contiguous for every type (ValueType::bytes_of), so a kernel gets one pointer per value,
-// to the range's first byte, and does not care whether that is a whole tensor or a scratch slot of
-// the block interpreter. Results never overlap operands.
+// A range is [begin, begin + count) with begin a multiple of 512, count a multiple of 512 unless
+// the range ends the value. Because a bit-sliced buffer is a sequence of 512-lane blocks, the bytes
+// of a range are contiguous for every type (ValueType::bytes_of), so a kernel gets one pointer per
+// value, to the range's first byte, and does not care whether that is a whole tensor or a scratch
+// slot of the block interpreter. Results never overlap operands.
 //
 // Variants (scalar, avx2) are the same source compiled for different instruction sets, plus
 // intrinsics where the compiler does badly; equal bit for bit, padding bits included. No branch and
@@ -31,8 +31,8 @@ struct BlockParams {
   std::uint64_t stream = 0;    // draws
   std::uint32_t out_planes = 0;
   std::vector<std::uint32_t> in_planes;  // per operand
-  // planes: indices. carry_tables, lookup: block sizes. anf: per output its number of monomials, per
-  // monomial its number of planes, then the planes.
+  // planes: indices. carry_tables, lookup: block sizes. anf: per output its number of monomials,
+  // per monomial its number of planes, then the planes.
   std::vector<std::uint32_t> program;
 };
 

@@ -1,6 +1,7 @@
-// The block kernels, compiled once per variant: the including file defines MPCC_VARIANT, a namespace
-// name, so that no symbol is shared between files with different instruction-set flags. For the same
-// reason nothing here instantiates a standard template that could be emitted out of line.
+// The block kernels, compiled once per variant: the including file defines MPCC_VARIANT, a
+// namespace name, so that no symbol is shared between files with different instruction-set flags.
+// For the same reason nothing here instantiates a standard template that could be emitted out of
+// line.
 #include <cmath>
 #include <cstring>
 
@@ -60,8 +61,8 @@ inline void for_strips(std::size_t bytes, F&& f) {
   for (; o < bytes; ++o) f.template operator()<Byte>(o);
 }
 
-// Calls f(block, bytes per plane, lanes) for the 512-lane blocks of the range. The planes of block b
-// of a value with w planes begin at byte b * 64 * w of the range.
+// Calls f(block, bytes per plane, lanes) for the 512-lane blocks of the range. The planes of block
+// b of a value with w planes begin at byte b * 64 * w of the range.
 template <class F>
 inline void for_blocks(std::size_t count, F&& f) {
   for (std::size_t b = 0; b * kBlockLanes < count; ++b) {
@@ -299,7 +300,8 @@ void bit_slice(const BlockArgs& a) {
         byte_columns(xs + i, shift, columns, column);
         for (int k = 0; k < columns; ++k) {
           __m256i c = column[k];
-          const int top = static_cast<int>(planes) - 8 * k < 8 ? static_cast<int>(planes) - 8 * k : 8;
+          const int top =
+              static_cast<int>(planes) - 8 * k < 8 ? static_cast<int>(planes) - 8 * k : 8;
           for (int p = 7; p >= 0; --p) {
             if (p < top)
               store(out + (static_cast<std::size_t>(8 * k + p) * bytes + i / 8),
@@ -315,7 +317,8 @@ void bit_slice(const BlockArgs& a) {
       for (std::size_t p = 0; p < planes; ++p) {
         unsigned v = 0;
         for (std::size_t l = 0; l < n; ++l)
-          v |= static_cast<unsigned>((xs[i + l] >> (static_cast<std::size_t>(shift) + p)) & 1U) << l;
+          v |= static_cast<unsigned>((xs[i + l] >> (static_cast<std::size_t>(shift) + p)) & 1U)
+               << l;
         out[p * bytes + i / 8] = static_cast<Byte>(v);
       }
     }
@@ -352,13 +355,14 @@ void from_bits(const BlockArgs& a) {
           _mm256_store_si256(reinterpret_cast<__m256i*>(flat), column);
           const __m128i count = _mm_cvtsi32_si128(static_cast<int>(8 * k));
           for (int g = 0; g < 8; ++g) {
-            const __m256i v =
-                _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(static_cast<int>(load<std::uint32_t>(flat + 4 * g))));
+            const __m256i v = _mm256_cvtepu8_epi64(
+                _mm_cvtsi32_si128(static_cast<int>(load<std::uint32_t>(flat + 4 * g))));
             words[g] = _mm256_or_si256(words[g], _mm256_sll_epi64(v, count));
           }
         }
         for (int g = 0; g < 8; ++g)
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(zs + i + 4 * static_cast<std::size_t>(g)), words[g]);
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(zs + i + 4 * static_cast<std::size_t>(g)),
+                              words[g]);
       }
     }
 #endif

@@ -1,0 +1,5 @@
+"""``python -m mpcc``: the command line."""
+
+from mpcc.cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""A session on one machine: three party processes and this one, over mutual TLS 1.3."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.artifact import Artifact
+from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir.types import COMPUTE_PLACES
+from mpcc.runtime import native
+from mpcc.runtime.certificates import issue
+from mpcc.runtime.cluster import OWNER, Cluster
+from mpcc.runtime.party import Party
+
+__all__ = ["Run", "Session"]
+
+Array = npt.NDArray[Any]
+Result = TypeVar("Result")
+
+_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's outputs, float32 arrays by name."""
+
+    outputs: dict[str, Array] = field(repr=False)
+
+
+class Session:
+    """Three parties started for this session, with this process as client and model owner.
+
+    Use as a context manager. Entering starts the processes, connects, and shares the weights;
+    leaving ends all of them. A session whose run failed is over: its keys are never used again.
+
+    Args:
+        artifact: the program.
+        weights: ring words by weight name.
+        network: ``none``, or ``lan`` or ``wan`` imitated on every link.
+        threads: compute threads of each party.
+        deadline: seconds that any one message may take.
+
+    Raises:
+        MpccError: ``E-native-…``, ``E-party-…`` or ``E-net-…``; names party and step.
+    """
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        weights: Mapping[str, Array],
+        *,
+        network: str = "none",
+        threads: int = 1,
+        deadline: float = 10.0,
+    ) -> None:
+        self.artifact = artifact
+        self.parties: tuple[Party, ...] = ()
+        self._weights = weights
+        self._network = network
+        self._threads = threads
+        self._deadline = deadline
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._endpoint: Any = None
+
+    def __enter__(self) -> Session:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self) -> None:
+        engine = native.engine()
+        # A directory of mode 0700: it holds the session's private keys.
+        self._directory = tempfile.TemporaryDirectory(prefix="mpcc-")
+        folder = Path(self._directory.name)
+        self.parties = tuple(Party(name) for name in COMPUTE_PLACES)
+        cluster = Cluster.local(
+            issue(folder, [*COMPUTE_PLACES, OWNER]),
+            {p.name: p.port for p in self.parties},
+            self._deadline,
+            self._network,
+            self._threads,
+        )
+        config, program = folder / "cluster.json", folder / "program.mpcc"
+        cluster.write(config)
+        self.artifact.save(program)
+        for party in self.parties:
+            party.start(program, config, cluster.index(party.name))
+        self._endpoint = self._guard(
+            "connecting",
+            lambda: engine.OwnerEndpoint(self.artifact.program, str(config), cluster.index(OWNER)),
+        )
+        words = {
+            name: np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+            for name, array in self._weights.items()
+        }
+        self._guard("sharing the weights", lambda: self._endpoint.setup(words))
+
+    def run(self, inputs: Mapping[str, Array]) -> Run:
+        """One run, with keys of its own.
+
+        Args:
+            inputs: float32 arrays by input name, in the program's shapes and ranges.
+
+        Raises:
+            MpccError: a party failed; names it and the step. The session is over then.
+        """
+        if self._endpoint is None:
+            raise MpccError.of("E-session-closed", "the session is not open")
+        data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in inputs.items()}
+        return Run(self._guard("running", lambda: self._endpoint.run(data)))
+
+    def _guard(self, doing: str, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except native.engine().NativeError as error:
+            found = native.translate(error, doing)
+        # What the parties themselves say is the cause more often than what reached this end.
+        own = [
+            Diagnostic("E-party-failed", party.complaint(), party.name)
+            for party in self.parties
+            if party.wait(0.5) and party.exit_code and party.complaint()
+        ]
+        raise MpccError(*found.diagnostics, *own) from None
+
+    def statistics(self, runs: Sequence[Run]) -> dict[str, Any]:
+        """The figures of ``stats.json``; ends the session, since parties report at their end.
+
+        Args:
+            runs: the runs that were made in this session.
+        """
+        own = json.loads(self._endpoint.statistics())
+        self._guard("ending the session", self._endpoint.close)
+        for party in self.parties:
+            party.wait(_GRACE)
+        reports = [party.statistics() for party in self.parties]
+        figures = own["runs"][-len(runs) :] if runs else []
+        return {
+            "engine": "native",
+            "protocol": self.artifact.protocol,
+            "network": self._network,
+            "online_seconds": [r["seconds"] for r in figures],
+            "setup_seconds": own["setup"]["seconds"],
+            "rounds": figures[-1]["rounds"] if figures else 0,
+            "bytes_sent": figures[-1]["bytes_sent"] if figures else {},
+            "setup_rounds": own["setup"]["rounds"],
+            "setup_bytes_sent": own["setup"]["bytes_sent"],
+            "wire_bytes": own["wire_bytes_sent"]
+            + sum(r.get("wire_bytes_sent", 0) for r in reports),
+            "planned_bytes": [r.get("planned_bytes") for r in reports],
+            "peak_rss_bytes": [r.get("peak_rss_bytes") for r in reports],
+            "threads": self._threads,
+        }
+
+    def close(self) -> None:
+        """End the session and its processes. Idempotent."""
+        if self._endpoint is not None:
+            try:
+                self._endpoint.close()
+                for party in self.parties:
+                    party.wait(_GRACE)
+            except native.engine().NativeError:
+                # It is over already; whoever failed has been reported by the call that noticed.
+                pass
+            self._endpoint = None
+        for party in self.parties:
+            party.stop()
+        if self._directory is not None:
+            self._directory.cleanup()
+            self._directory = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.artifact!r}, {'open' if self._endpoint else 'closed'}>"
