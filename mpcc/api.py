@@ -6,6 +6,7 @@ This module is the driver that ties the packages together; nothing else imports 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,13 +30,20 @@ from mpcc.ir.ops import tensor
 from mpcc.ir.phi import Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
-from mpcc.options import CompileOptions, calibration_samples
+from mpcc.options import (
+    CompileOptions,
+    calibration_samples,
+    check_writable,
+    is_real,
+    to_float32,
+)
 from mpcc.runtime import native
 from mpcc.runtime.party import Party
 from mpcc.runtime.session import Session
 from mpcc.version import VERSION
 
 __all__ = [
+    "Artifact",
     "Comparison",
     "CompileOptions",
     "Compiled",
@@ -52,6 +60,7 @@ __all__ = [
     "inspect",
     "load_stats",
     "ops_tables",
+    "output_paths",
     "run_local",
     "simulate",
 ]
@@ -85,9 +94,11 @@ class Compiled:
 
         Returns:
             The three paths.
+
+        Raises:
+            MpccError: the name does not end in ``.mpcc``, or a file cannot be written there.
         """
-        public = Path(path)
-        weights, private = weights_path(public), public.with_suffix(".private.json")
+        public, weights, private = output_paths(path)
         files.save_weights(weights, self.weights, self.artifact.program_sha256)
         files.save_private(private, self.private)
         self.artifact.save(public)
@@ -119,7 +130,7 @@ class Simulated:
         overflows: ops whose values left their declared range.
     """
 
-    outputs: dict[str, Array]
+    outputs: dict[str, Array] = field(repr=False)
     overflows: tuple[str, ...]
 
 
@@ -127,7 +138,7 @@ class Simulated:
 class RunResult:
     """Outputs of a run and its statistics (the keys of ``stats.json``)."""
 
-    outputs: dict[str, Array]
+    outputs: dict[str, Array] = field(repr=False)
     stats: dict[str, Any]
 
 
@@ -152,10 +163,31 @@ class Comparison:
     rows: dict[str, Deviation]
 
 
-def weights_path(artifact: PathLike) -> Path:
-    """Where the weights of an artifact lie by default: ``M.mpcc`` -> ``M.weights``."""
-    path = Path(artifact)
-    return path if path.suffix == ".weights" else path.with_suffix(".weights")
+def output_paths(path: PathLike) -> tuple[Path, Path, Path]:
+    """Artifact, weights and private report that go together, checked before work is done for them.
+
+    Raises:
+        MpccError: the name does not end in ``.mpcc`` (another file could be overwritten then), or
+            a file cannot be written there.
+    """
+    public = Path(path)
+    if public.suffix != ".mpcc":
+        raise MpccError.of(
+            "E-option-output",
+            f"{public} does not end in .mpcc",
+            "--output",
+            f"write {public.with_suffix('.mpcc') if public.name else 'M.mpcc'}",
+        )
+    paths = (public, public.with_suffix(".weights"), public.with_suffix(".private.json"))
+    for each in paths:
+        check_writable(each, "--output")
+    return paths
+
+
+def weights_path(given: PathLike) -> Path:
+    """The weights file for what the user named: beside an artifact ``M.mpcc``, else that file."""
+    path = Path(given)
+    return path.with_suffix(".weights") if path.suffix == ".mpcc" else path
 
 
 def _phi(artifact: Artifact) -> Phi:
@@ -276,24 +308,34 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
     ports = {port["name"]: port for port in artifact.inputs}
     for name in sorted(set(given) - set(ports)):
         problems.append(
-            Diagnostic("E-input-name", f"no input {name!r}", "inputs", f"known: {', '.join(ports)}")
+            Diagnostic(
+                "E-input-name",
+                f"the program has no input {name!r}",
+                "inputs",
+                f"its inputs are {', '.join(ports)}",
+            )
         )
     for name, port in ports.items():
         if name not in given:
-            problems.append(Diagnostic("E-input-missing", f"input {name!r} is not given"))
+            problems.append(
+                Diagnostic(
+                    "E-input-missing", f"input {name!r} is not given", "inputs", "add its array"
+                )
+            )
             continue
         array = np.asarray(given[name])
         shape = tuple(port["shape"])
-        if array.dtype.kind not in "fiub" or array.shape != shape:
+        if not is_real(array) or array.shape != shape:
             problems.append(
                 Diagnostic(
                     "E-input-shape",
                     f"needs numbers of shape {shape}, got {array.dtype} {array.shape}",
                     f"input {name}",
+                    "bring the data into that shape, or compile with --shape",
                 )
             )
             continue
-        array = array.astype(np.float32)
+        array = to_float32(array)
         # A comparison with NaN is false, so NaN is refused here too. The offending values are
         # the client's secret and stay out of the message.
         if not bool(np.all((array >= port["lo"]) & (array <= port["hi"]))):
@@ -313,7 +355,15 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
 def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Mapping[str, Array]:
     if isinstance(weights, Mapping):
         return weights
-    return files.load_weights(weights_path(weights), artifact.program_sha256)
+    path = weights_path(weights)
+    if not path.is_file():
+        raise MpccError.of(
+            "E-file-missing",
+            "the weights file does not exist",
+            str(path),
+            "name the file that `mpcc compile` wrote beside the artifact with --weights",
+        )
+    return files.load_weights(path, artifact.program_sha256)
 
 
 def simulate(
@@ -352,8 +402,15 @@ def compare(
     onnxruntime computes the reference where it is installed, mpcc's float interpreter otherwise.
 
     Raises:
-        MpccError: the model cannot be read or has other outputs.
+        MpccError: the model cannot be read, or has other inputs or outputs.
     """
+    if not Path(model).is_file():
+        raise MpccError.of(
+            "E-file-missing",
+            "the reference model does not exist",
+            os.fspath(model),
+            "check --reference",
+        )
     try:
         import onnxruntime
     except ImportError:
@@ -363,15 +420,17 @@ def compare(
         reference = real.run(imported.module, imported.constants, inputs)
         engine = "mpcc float interpreter"
     else:
-        session = onnxruntime.InferenceSession(os.fspath(model), providers=["CPUExecutionProvider"])
-        names = [o.name for o in session.get_outputs()]
-        feeds = {n: np.asarray(a, np.float32) for n, a in inputs.items()}
-        reference = dict(zip(names, session.run(names, feeds), strict=True))
+        reference = _onnxruntime(model, inputs)
         engine = f"onnxruntime {onnxruntime.__version__}"
     collect(
-        Diagnostic("E-compare-output", f"the reference has no output {name!r}", os.fspath(model))
-        for name in outputs
-        if name not in reference
+        Diagnostic(
+            "E-compare-output",
+            f"the reference has no output {name!r} of shape {value.shape}",
+            os.fspath(model),
+            "give the model that was compiled",
+        )
+        for name, value in outputs.items()
+        if name not in reference or np.shape(reference[name]) != value.shape
     )
     rows = {
         name: Deviation(
@@ -381,6 +440,29 @@ def compare(
         for name, value in outputs.items()
     }
     return Comparison(engine, rows)
+
+
+def _onnxruntime(model: PathLike, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of a model by name. onnxruntime's own messages may show values and are left out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            os.fspath(model), options, providers=["CPUExecutionProvider"]
+        )
+        names = [o.name for o in session.get_outputs()]
+        feeds = {n: np.asarray(a, np.float32) for n, a in inputs.items()}
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    # Its errors have no common class but Exception.
+    except Exception as error:
+        raise MpccError.of(
+            "E-compare-model",
+            f"onnxruntime cannot run the reference on these inputs ({type(error).__name__})",
+            os.fspath(model),
+            "give the model that was compiled",
+        ) from None
 
 
 def run_local(
@@ -415,7 +497,9 @@ def run_local(
         return RunResult(*_interpret(artifact, words, data, repeat))
     with Session(artifact, words, network=network, threads=threads, deadline=deadline) as live:
         runs = [live.run(data) for _ in range(repeat)]
-        return RunResult(runs[-1].outputs, live.statistics(runs))
+        last = runs[-1].outputs
+        ordered = {port["name"]: last[port["name"]] for port in artifact.outputs}
+        return RunResult(ordered, live.statistics(runs))
 
 
 def _interpret(
@@ -522,14 +606,38 @@ def load_stats(path: PathLike) -> dict[str, Any]:
     Raises:
         MpccError: no such file, or not what ``run`` writes.
     """
+    fix = "write it with `mpcc run --json`"
     try:
         stats = json.loads(Path(path).read_text(encoding="utf-8"))
-        stats["online_seconds"], stats["rounds"], stats["bytes_sent"]
     except OSError as error:
-        raise MpccError.of("E-file-missing", f"cannot read: {error.strerror}", str(path)) from None
-    except (ValueError, TypeError, KeyError):
-        raise MpccError.of("E-file-format", "no statistics of `mpcc run`", str(path)) from None
+        raise MpccError.of(
+            "E-file-missing", f"cannot read: {error.strerror}", str(path), fix
+        ) from None
+    except (ValueError, RecursionError):
+        stats = None
+    if not _are_stats(stats):
+        raise MpccError.of("E-file-format", "no statistics of `mpcc run`", str(path), fix)
     return dict(stats)
+
+
+def _are_stats(value: Any) -> bool:
+    """Whether a JSON value has the figures that the report shows, in their types."""
+
+    def number(x: Any) -> bool:
+        return type(x) in (int, float) and math.isfinite(x)
+
+    if not isinstance(value, dict):
+        return False
+    seconds, sent = value.get("online_seconds"), value.get("bytes_sent")
+    optional = [value.get(key) for key in ("setup_seconds", "max_deviation")]
+    return (
+        isinstance(seconds, list)
+        and len(seconds) > 0
+        and all(number(s) for s in seconds)
+        and isinstance(sent, dict)
+        and all(type(n) is int for n in (value.get("rounds"), *sent.values()))
+        and all(x is None or number(x) for x in optional)
+    )
 
 
 @dataclass(frozen=True)

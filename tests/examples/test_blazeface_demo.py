@@ -44,13 +44,15 @@ class FakeCommand:
 def command(monkeypatch):
     fake = FakeCommand()
     monkeypatch.setattr(demo, "mpcc", fake)
+    # There is no artifact to report on; the real one is in test_the_real_demo.
+    monkeypatch.setattr(demo, "write_report", lambda *arguments: None)
     return fake
 
 
 def test_demo_succeeds_on_the_same_answer(command, tmp_path, capsys):
     command.offset = 1e-3
     assert main(["--folder", str(tmp_path)]) == 0
-    assert command.names == ["compile", "run", "cost"]
+    assert command.names == ["compile", "run"]
     text = capsys.readouterr().out
     assert "three processes over TLS 1.3" in text
     assert "1 on shares, 1 by onnxruntime" in text
@@ -88,3 +90,15 @@ def test_summary_names_the_level_that_ran():
     assert "0.500 s (median of 3)" in text
     assert "1.50 MB" in text
     assert "123" in text
+
+
+@pytest.mark.slow
+def test_the_real_demo(tmp_path, capfd):
+    assert main(["--folder", str(tmp_path), "--repeat", "1"]) == 0
+    text = capfd.readouterr().out
+    assert "three processes over TLS 1.3" in text
+    assert "same answer" in text
+    page = (tmp_path / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "measured" in page
+    assert re.search(r"relu_16", page)
