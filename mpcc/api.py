@@ -22,7 +22,7 @@ from mpcc import artifact as files
 from mpcc import cost as costs
 from mpcc.artifact import Artifact
 from mpcc.errors import Diagnostic, MpccError, collect
-from mpcc.ir.core import Module
+from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
 from mpcc.ir.interp import fixed, real
@@ -31,6 +31,7 @@ from mpcc.ir.phi import Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
 from mpcc.options import (
+    DEBUG_VARIABLES,
     CompileOptions,
     calibration_samples,
     check_writable,
@@ -38,6 +39,7 @@ from mpcc.options import (
     to_float32,
 )
 from mpcc.runtime import native
+from mpcc.runtime.interpreter import interpret
 from mpcc.runtime.party import Party
 from mpcc.runtime.session import Session
 from mpcc.version import VERSION
@@ -79,7 +81,7 @@ class Compiled:
         private: exact ranges, errors per layer and the like, the model owner's own.
         cost: the predicted cost.
         notes: sentences for the user: assumed ranges, what is undefined beyond them.
-        seconds: (stage, wall time) of the compilation.
+        seconds: (stage, wall time) of all stages, in order.
     """
 
     artifact: Artifact
@@ -118,6 +120,8 @@ class Compiled:
         for label, text in self.cost.headline():
             table.add_row(label, text)
         table.add_row("disclosed", f"{phi.size_bits} bits of formats")
+        for text in self.artifact.disclosed:
+            table.add_row("disclosed", f"{text}, a constant of the model")
         return table
 
 
@@ -215,7 +219,8 @@ def compile(
         options: see :class:`mpcc.options.CompileOptions`.
         calibration: sample inputs, [samples, ...] per input name; seen by the analysis only.
         network: profile of the cost report: ``lan``, ``wan``, ``none`` or a TOML file.
-        dump_after: names of passes after which the IR goes to ``dump``.
+        dump_after: stages after which the IR goes to ``dump``, see
+            :data:`mpcc.passes.pipeline.STAGES`; ``all`` for all.
         dump: takes IR text.
         progress: told the name of each stage as it begins.
 
@@ -224,78 +229,75 @@ def compile(
     """
     from mpcc.emit.graphdef import emit
     from mpcc.frontend.onnx.loader import import_onnx
-    from mpcc.passes import PASSES, pipeline
+    from mpcc.passes import pipeline
     from mpcc.passes.analyse import analyse
-    from mpcc.passes.base import Checkpoint, Manager
-    from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
+    from mpcc.passes.base import Checkpoint, Manager, Result
+    from mpcc.passes.lower_tensor_to_secure import encode_weights
     from mpcc.protocols import lower_program, protocol_named
 
     chosen = options or CompileOptions()
     protocol = protocol_named(chosen.protocol)
     profile = costs.profile(network)
-    known = {*PASSES, "all", "import", "lower-tensor-to-secure", "lower-secure-to-party"}
     collect(
         Diagnostic(
             "E-option-pass",
             f"no pass {name!r}",
             "--dump-after",
-            f"known: {', '.join(sorted(known))}",
+            f"known: all, {', '.join(pipeline.STAGES)}",
         )
         for name in dump_after
-        if name not in known
+        if name not in ("all", *pipeline.STAGES)
     )
     checkpoint = Checkpoint(DIALECTS, dump_after, dump)
 
-    def dump_level(name: str, module: Module) -> None:
-        if dump is not None and {"all", name} & set(dump_after):
-            dump(f"// after {name}\n" + print_module(module))
-
     progress("importing")
-    imported = import_onnx(
-        os.fspath(model) if not isinstance(model, bytes) else model,
-        chosen.shapes,
-        chosen.owners,
-        chosen.weights,
-    )
-    dump_level("import", imported.module)
+    with checkpoint.timed(pipeline.IMPORT):
+        imported = import_onnx(
+            os.fspath(model) if not isinstance(model, bytes) else model,
+            chosen.shapes,
+            chosen.owners,
+            chosen.weights,
+        )
+    checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
     module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
 
     progress("choosing number formats")
-    shapes = {port.name: port.shape for port in imported.inputs}
-    samples = () if calibration is None else calibration_samples(calibration, shapes)
-    analysis = analyse(module, imported.constants, samples, chosen.formats)
-
-    constants: Mapping[str, Array] = imported.constants
+    with checkpoint.timed("analyse"):
+        shapes = {port.name: port.shape for port in imported.inputs}
+        samples = () if calibration is None else calibration_samples(calibration, shapes)
+        analysis = analyse(module, imported.constants, samples, chosen.formats)
     if not chosen.keep_names:
-        names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
         module = Manager(pipeline.PUBLISH, checkpoint).run(module)
-        renamed = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
-        constants = {new: imported.constants[old] for old, new in zip(names, renamed, strict=True)}
 
     progress("building the fixed-point program")
-    secure = build_secure(module, analysis.phi, chosen.formats)
-    dump_level("lower-tensor-to-secure", secure)
+    to_secure = pipeline.to_secure(analysis.phi, chosen.formats)
+    secure = Manager(to_secure, checkpoint).run(module)
 
     progress("lowering to the parties")
-    party = lower_program(secure, protocol).party
-    dump_level("lower-secure-to-party", party)
-    party = Manager(pipeline.PARTY, checkpoint).run(party)
-    program = emit(party)
+    to_party = pipeline.to_party(lambda level: lower_program(level, protocol).party)
+    party = Manager(to_party, checkpoint).run(secure)
+    with checkpoint.timed("emit"):
+        program = emit(party)
 
     progress("predicting cost")
-    report = costs.predict(party, profile)
+    with checkpoint.timed("cost"):
+        report = costs.predict(party, profile)
+    with checkpoint.timed("encode-weights"):
+        names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
+        constants = {n: imported.constants[checkpoint.renamed.get(n, n)] for n in names}
+        weights = encode_weights(constants, secure)
     artifact = Artifact.create(
         tensor_module=module,
         secure_module=secure,
         program=program,
         protocol=protocol.name,
         phi=asdict(analysis.phi),
-        inputs=[{**op.attrs, "name": op.attrs["name"]} for op in secure.main.walk("secure.input")],
+        disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in imported.disclosed)),
+        inputs=[op.attrs for op in secure.main.walk("secure.input")],
         outputs=[asdict(port) for port in imported.outputs],
         cost=report.to_json(),
         version=VERSION,
     )
-    weights = encode_weights(constants, secure)
     return Compiled(
         artifact, weights, analysis.private, report, analysis.notes, tuple(checkpoint.seconds)
     )
@@ -492,47 +494,17 @@ def run_local(
     Raises:
         MpccError: inputs or weights do not fit, or a party failed (``E-net-…``, ``E-party-…``).
     """
+    from mpcc.emit.graphdef import parse
+
     data, words = _inputs(artifact, inputs), _weights(artifact, weights)
     if engine == "party-interpreter":
-        return RunResult(*_interpret(artifact, words, data, repeat))
+        module = parse(artifact.program)
+        return RunResult(*interpret(module, artifact.protocol, words, data, repeat))
     with Session(artifact, words, network=network, threads=threads, deadline=deadline) as live:
         runs = [live.run(data) for _ in range(repeat)]
         last = runs[-1].outputs
         ordered = {port["name"]: last[port["name"]] for port in artifact.outputs}
         return RunResult(ordered, live.statistics(runs))
-
-
-def _interpret(
-    artifact: Artifact, weights: Mapping[str, Array], inputs: Mapping[str, Array], repeat: int
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    import resource
-    import time
-
-    from mpcc.emit.graphdef import parse
-    from mpcc.ir.interp import party
-
-    start = time.perf_counter()
-    live = party.Session(parse(artifact.program), weights, party.FreshKeys())
-    setup = time.perf_counter() - start
-    seconds = []
-    for number in range(1, repeat + 1):
-        start = time.perf_counter()
-        result = live.run(inputs, number)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    stats = {
-        "engine": "party-interpreter",
-        "protocol": artifact.protocol,
-        "network": "none",
-        "online_seconds": seconds,
-        "setup_seconds": setup,
-        "rounds": result.rounds,
-        "bytes_sent": result.bytes_sent,
-        "setup_bytes_sent": live.setup.bytes_sent,
-        "wire_bytes": None,
-        "peak_rss_bytes": [peak],
-    }
-    return result.outputs, stats
 
 
 def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str = "text") -> str:
@@ -550,28 +522,21 @@ def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str 
         module = parse(artifact.program)
     else:
         module = artifact.tensor_module if stage == "tensor" else artifact.secure_module
-    if party is not None:
-        if stage != "party":
-            raise MpccError.of(
-                "E-option-party", "only the party level has parties", "--party", "add --stage party"
-            )
-        return _partition(module, f"P{party}")
-    return to_dot(module) if form == "dot" else print_module(module)
+    if party is not None and stage != "party":
+        raise MpccError.of(
+            "E-option-party", "only the party level has parties", "--party", "add --stage party"
+        )
+    keep = None if party is None else _concerns(f"P{party}")
+    return to_dot(module, keep) if form == "dot" else print_module(module, keep)
 
 
-def _partition(module: Module, place: str) -> str:
-    """Lines of the party module's text that concern one place: its ops, sends and receives."""
-    lines = print_module(module).splitlines()
-    head, body, tail = lines[:2], lines[2:-2], lines[-2:]
-    kept: list[str] = []
-    at = 0
-    for op in module.main.ops:
-        length = 1 if op.body is None else len(op.body.ops) + 3
-        places = {place_of(v.type) for v in (*op.operands, *op.results)}
-        if place in places:
-            kept += body[at : at + length]
-        at += length
-    return "\n".join([*head, *kept, *tail]) + "\n"
+def _concerns(place: str) -> Callable[[Op], bool]:
+    """Whether a party op runs at a place, sends from it, or receives there."""
+
+    def keep(op: Op) -> bool:
+        return place in {place_of(v.type) for v in (*op.operands, *op.results)}
+
+    return keep
 
 
 def cost(artifact: Artifact, network: str = "lan") -> costs.Report:
@@ -665,6 +630,10 @@ def doctor() -> list[Check]:
             checks.append(Check(package, True, False, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             checks.append(Check(package, False, False, use))
+    for variable, effect in DEBUG_VARIABLES.items():
+        value = os.environ.get(variable)
+        detail = effect if value is None else f"set to {value!r}; {effect}"
+        checks.append(Check(variable, value is not None, False, detail))
     return checks
 
 

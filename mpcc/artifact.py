@@ -30,6 +30,7 @@ import safetensors.numpy
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
+from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.types import OWNER_PLACES, PLACES
@@ -54,14 +55,13 @@ _LIMITS = {
     "manifest.json": 16 * _MIB,
     "tensor.mpcc": 256 * _MIB,
     "secure.mpcc": 256 * _MIB,
-    "program.pb": 256 * _MIB,
+    "program.pb": MAX_PROGRAM_BYTES,
     "cost.json": 64 * _MIB,
 }
 """Entries in their order, with the most bytes of each, unpacked."""
 _MAX_FILE = 512 * _MIB
 _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
-_MAX_RANK = 16
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
 _OUTPUT_FIELDS = ("name", "shape", "owner")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -192,6 +192,7 @@ class Artifact:
         program: bytes,
         protocol: str,
         phi: Mapping[str, Any],
+        disclosed: Sequence[str] = (),
         inputs: Sequence[Mapping[str, Any]],
         outputs: Sequence[Mapping[str, Any]],
         cost: Mapping[str, Any],
@@ -206,6 +207,7 @@ class Artifact:
             program: the GraphDef of the party level.
             protocol: name of the protocol.
             phi: what analysis chose and this file discloses, as JSON values.
+            disclosed: float constants of the model that stand in the program in the clear, as text.
             inputs: per input ``name``, ``shape``, ``owner``, ``lo``, ``hi`` (range enforced); other
                 keys are left out.
             outputs: per output ``name``, ``shape``, ``owner``, likewise.
@@ -227,6 +229,7 @@ class Artifact:
             "places": [p for p in PLACES if p not in OWNER_PLACES],
             "owners": list(owners),
             "phi": dict(phi),
+            "disclosed": list(disclosed),
             "program_sha256": hashes["program.pb"],
             "inputs": [{key: i[key] for key in _INPUT_FIELDS} for i in inputs],
             "outputs": [{key: o[key] for key in _OUTPUT_FIELDS} for o in outputs],
@@ -303,9 +306,14 @@ class Artifact:
 
     @property
     def phi(self) -> Mapping[str, Any]:
-        """What analysis chose from weights and data: all that the artifact discloses of them."""
+        """What analysis chose from weights and data: all that the formats disclose of them."""
         found: Mapping[str, Any] = self._manifest["phi"]
         return found
+
+    @property
+    def disclosed(self) -> list[str]:
+        """Float constants of the model that stand in the program in the clear, as text."""
+        return list(self._manifest["disclosed"])
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -426,7 +434,7 @@ def _is_name(value: Any) -> bool:
 def _is_shape(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and len(value) <= _MAX_RANK
+        and len(value) <= MAX_RANK
         and all(type(d) is int and 0 <= d < 2**40 for d in value)
     )
 
@@ -453,6 +461,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         "places",
         "owners",
         "phi",
+        "disclosed",
         "program_sha256",
         "inputs",
         "outputs",
@@ -466,6 +475,11 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         need(isinstance(names, list) and all(n in PLACES for n in names), key)
         need(len(set(names)) == len(names), key)
     need(isinstance(manifest["phi"], dict), "phi")
+    disclosed = manifest["disclosed"]
+    need(
+        isinstance(disclosed, list) and all(isinstance(text, str) for text in disclosed),
+        "disclosed",
+    )
     entries = manifest["entries"]
     need(isinstance(entries, dict) and list(entries) == sorted(entries), "entries")
     need(set(entries) == set(_LIMITS) - {"manifest.json"}, "entries")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mpcc.errors import MpccError
 
@@ -32,8 +33,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console()
-err = Console(stderr=True)
+# Names of a model and paths may look like markup; they are shown as they are.
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+_INTERRUPTED = 130
+"""Exit code that typer gives to Ctrl-C."""
 
 
 class Visibility(str, Enum):
@@ -81,7 +87,7 @@ class Format(str, Enum):
     dot = "dot"
 
 
-class Shape(str, Enum):
+class Network(str, Enum):
     """Network that the transport imitates."""
 
     none = "none"
@@ -118,7 +124,23 @@ def _status(text: str) -> Iterator[Any]:
 def _artifact(path: Path) -> Artifact:
     from mpcc.artifact import Artifact
 
+    if not path.is_file():
+        raise MpccError.of(
+            "E-file-missing",
+            "the artifact does not exist" if not path.exists() else "the artifact is not a file",
+            str(path),
+            "write one with `mpcc compile MODEL`",
+        )
     return Artifact.load(path)
+
+
+def _check_outputs(targets: dict[str, Path | None]) -> None:
+    """Refuse files that cannot be written, by option, before the work is done."""
+    from mpcc.options import check_writable
+
+    for option, path in targets.items():
+        if path is not None:
+            check_writable(path, option)
 
 
 def _write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
@@ -134,9 +156,10 @@ def _write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
             table.add_row(name, str(array.shape), "", "")
     out.print(table)
     if path is not None:
-        with atomic_write(path) as file:
+        # The answer belongs to its owner alone, as the input did.
+        with atomic_write(path, mode=0o600) as file:
             np.savez(file, **outputs)
-        err.print(f"wrote {path}", highlight=False)
+        err.print(f"wrote {path}")
 
 
 @app.command()
@@ -191,6 +214,12 @@ def compile(
     from mpcc import api, options
     from mpcc.ir.phi import FormatOptions
 
+    target = model.with_suffix(".mpcc") if output is None else output
+    if target == model:
+        raise MpccError.of(
+            "E-option-output", f"{target} is the model itself", "--output", "name another file"
+        )
+    api.output_paths(target)
     settings = options.CompileOptions(
         shapes=options.parse_shapes(shape or []),
         owners=options.parse_owners(owner or []),
@@ -210,15 +239,15 @@ def compile(
             calibration=data,
             network=network,
             dump_after=dump_after or [],
-            dump=lambda text: out.print(text, markup=False, highlight=False, soft_wrap=True),
+            dump=lambda text: out.print(text, soft_wrap=True),
             progress=lambda step: status.update(step),
         )
-        paths = compiled.save(model.with_suffix(".mpcc") if output is None else output)
+        paths = compiled.save(target)
     out.print(compiled.summary())
     for note in compiled.notes:
-        err.print(note, markup=False, highlight=False, soft_wrap=True)
+        err.print(note, soft_wrap=True)
     for path in paths:
-        err.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        err.print(f"wrote {path}", soft_wrap=True)
 
 
 @app.command()
@@ -234,12 +263,13 @@ def simulate(
     rounding: Annotated[
         Rounding, typer.Option(help="Rounding of stochastic truncations.")
     ] = Rounding.random,
-    seed: Annotated[int, typer.Option(help="Seed of --rounding random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --rounding random.")] = 0,
 ) -> None:
     """Run the fixed-point program in the clear, bit-exact up to the parties' rounding coins."""
     from mpcc import api, options
 
     loaded = _artifact(artifact)
+    _check_outputs({"--output": output})
     arrays = options.load_arrays(inputs, "--input")
     with _status("simulating"):
         result = api.simulate(
@@ -248,7 +278,8 @@ def simulate(
         compared = None if reference is None else api.compare(reference, arrays, result.outputs)
     _write_outputs(result.outputs, output)
     if result.overflows:
-        err.print("[yellow]values left their declared range at:[/] " + ", ".join(result.overflows))
+        err.print("values left their declared range at: ", style="yellow", end="")
+        err.print(", ".join(result.overflows), soft_wrap=True)
     if compared is not None:
         table = Table("output", "largest deviation", "largest reference", title=compared.engine)
         for name, row in compared.rows.items():
@@ -266,8 +297,8 @@ def run(
         Engine,
         typer.Option(help="native: three processes over TLS; party-interpreter: in this process."),
     ] = Engine.native,
-    network: Annotated[Shape, typer.Option(help="Imitate this network on every link.")] = (
-        Shape.none
+    network: Annotated[Network, typer.Option(help="Imitate this network on every link.")] = (
+        Network.none
     ),
     repeat: Annotated[int, typer.Option(min=1, help="Number of runs in one session.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Compute threads of each party.")] = 1,
@@ -283,6 +314,7 @@ def run(
     from mpcc.artifact import atomic_write
 
     loaded = _artifact(artifact)
+    _check_outputs({"--output": output, "--json": stats})
     arrays = options.load_arrays(inputs, "--input")
     with _status("running"):
         result = api.run_local(
@@ -303,12 +335,12 @@ def run(
         f"{figures['engine']}: online {seconds[len(seconds) // 2]:.4f} s (median of "
         f"{len(seconds)}), setup {figures['setup_seconds']:.3f} s, {figures['rounds']} rounds, "
         f"{total / 1e6:.3f} MB per run over all links",
-        highlight=False,
+        soft_wrap=True,
     )
     if stats is not None:
         with atomic_write(stats) as file:
             file.write((json.dumps(figures, indent=1) + "\n").encode())
-        err.print(f"wrote {stats}", highlight=False)
+        err.print(f"wrote {stats}")
 
 
 @app.command()
@@ -349,9 +381,10 @@ def cost(
     from mpcc.artifact import atomic_write
 
     loaded = _artifact(artifact)
+    _check_outputs({"--html": html, "--json": json_path})
+    measured = None if stats is None else api.load_stats(stats)
     report = api.cost(loaded, network)
     out.print(report.table())
-    measured = None if stats is None else api.load_stats(stats)
     pages = {
         html: lambda: api.cost_page(loaded, report, measured),
         json_path: report.json,
@@ -360,7 +393,36 @@ def cost(
         if path is not None:
             with atomic_write(path) as file:
                 file.write(text().encode())
-            err.print(f"wrote {path}", highlight=False)
+            err.print(f"wrote {path}")
+
+
+@app.command()
+def verify(
+    artifact: ArtifactArgument,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="P.toml",
+            help="Owners of outputs and inputs, public values, coalitions; default as declared.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check that the program tells nobody anything but the outputs to their owners."""
+    from mpcc.verify_program import declared_policy, load_policy, verify_artifact
+
+    loaded = _artifact(artifact)
+    chosen = None
+    if policy is not None:
+        chosen = load_policy(policy, declared_policy(loaded.secure_module))
+    with _status("verifying"):
+        report = verify_artifact(loaded, chosen)
+    if as_json:
+        sys.stdout.write(report.json())
+    else:
+        out.print(report.render())
+    if not report.accepted:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -381,7 +443,13 @@ def doctor() -> None:
     healthy = True
     for check in api.doctor():
         healthy &= check.ok or not check.required
-        mark = "[green]ok[/]" if check.ok else "[red]missing[/]" if check.required else "absent"
+        mark = (
+            Text("ok", "green")
+            if check.ok
+            else Text("missing", "red")
+            if check.required
+            else Text("absent")
+        )
         table.add_row(check.name, mark, check.detail)
     out.print(table)
     if not healthy:
@@ -395,7 +463,7 @@ def _root(
     if version:
         from mpcc.version import VERSION
 
-        out.print(f"mpcc {VERSION}", highlight=False)
+        out.print(f"mpcc {VERSION}")
         raise typer.Exit
 
 
@@ -405,13 +473,14 @@ def main() -> None:
         app()
     except MpccError as error:
         for diagnostic in error.diagnostics:
-            err.print(f"[bold red]error[/] {diagnostic.code}: ", end="", highlight=False)
-            err.print(diagnostic.what, markup=False, highlight=False, soft_wrap=True)
+            err.print("error", style="bold red", end="")
+            err.print(f" {diagnostic.code}: {diagnostic.what}", soft_wrap=True)
             for label, text in (("where", diagnostic.where), ("fix", diagnostic.fix)):
                 if text:
-                    err.print(f"  {label}: {text}", markup=False, highlight=False, soft_wrap=True)
-        code = error.code
-        raise SystemExit(3 if code.startswith(("E-net", "E-party")) else 2) from None
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        raise SystemExit(130) from None
+                    err.print(f"  {label}: {text}", soft_wrap=True)
+        failed = error.code.startswith(("E-net-", "E-party-"))
+        raise SystemExit(3 if failed else 2) from None
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            err.print("interrupted")
+        raise

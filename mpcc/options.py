@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,18 +19,24 @@ __all__ = [
     "DEBUG_VARIABLES",
     "CompileOptions",
     "calibration_samples",
+    "check_writable",
+    "is_real",
     "load_arrays",
     "parse_owners",
     "parse_ranges",
     "parse_shapes",
+    "to_float32",
 ]
 
 Array = npt.NDArray[Any]
 
+_MAX_SIZE = 2**31 - 1
+"""Largest size of a dimension."""
+
 DEBUG_VARIABLES = {
     "MPCC_ISA": "forces the native kernels' instruction set: scalar, avx2, avx512 or amx",
 }
-"""Environment variables that change how mpcc runs, never what it computes."""
+"""Environment variables that change how mpcc runs, never what it computes; in `mpcc doctor`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,9 @@ def _split(items: Sequence[str], option: str, example: str) -> dict[str, str]:
                 )
             )
         elif name in pairs:
-            problems.append(Diagnostic("E-option-twice", f"{name!r} is given twice", option))
+            problems.append(
+                Diagnostic("E-option-twice", f"{name!r} is given twice", option, "leave one out")
+            )
         pairs[name] = value
     collect(problems)
     return pairs
@@ -90,10 +99,13 @@ def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
             shape = tuple(int(part) for part in text.split(","))
         except ValueError:
             shape = (0,)
-        if min(shape) < 1:
+        if min(shape) < 1 or max(shape) > _MAX_SIZE:
             problems.append(
                 Diagnostic(
-                    "E-option-shape", f"{text!r} is no list of positive sizes", "--shape", example
+                    "E-option-shape",
+                    f"{text!r} is no list of positive sizes",
+                    "--shape",
+                    f"write {example}",
                 )
             )
         shapes[name] = shape
@@ -103,10 +115,10 @@ def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 def parse_ranges(items: Sequence[str]) -> dict[str, tuple[float, float]]:
     """``NAME=lo:hi`` options; MpccError names every one that is malformed."""
-    example = "write --input-range image=-1:1"
+    example = "--input-range image=-1:1"
     problems: list[Diagnostic] = []
     ranges: dict[str, tuple[float, float]] = {}
-    for name, text in _split(items, "--input-range", example[6:]).items():
+    for name, text in _split(items, "--input-range", example).items():
         try:
             lo, hi = (float(part) for part in text.split(":"))
         except ValueError:
@@ -114,7 +126,10 @@ def parse_ranges(items: Sequence[str]) -> dict[str, tuple[float, float]]:
         if not (math.isfinite(lo) and math.isfinite(hi) and lo < hi):
             problems.append(
                 Diagnostic(
-                    "E-option-interval", f"{text!r} is no interval lo:hi", "--input-range", example
+                    "E-option-interval",
+                    f"{text!r} is no interval lo:hi",
+                    "--input-range",
+                    f"write {example}",
                 )
             )
         ranges[name] = (lo, hi)
@@ -139,22 +154,66 @@ def parse_owners(items: Sequence[str]) -> dict[str, str]:
     return owners
 
 
+def is_real(array: Array) -> bool:
+    """Whether an array has elements that can be taken as real numbers: float, integer, bool."""
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+
+
+def to_float32(array: Array) -> Array:
+    """The array as binary32; what is beyond its range becomes an infinity, without a warning."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to take.
+
+    Raises:
+        MpccError: ``E-file-write``: its directory is missing, or it is a directory itself.
+    """
+    if not path.parent.is_dir():
+        raise MpccError.of(
+            "E-file-write", f"{path.parent} is no directory", option, "make the directory first"
+        )
+    if path.is_dir():
+        raise MpccError.of(
+            "E-file-write", f"{path} is a directory", option, "name a file inside it"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise MpccError.of(
+            "E-file-write", f"{path.parent} is not writable", option, "choose another directory"
+        )
+
+
 def _read(path: Path, option: str) -> Array | Mapping[str, Array]:
+    fix = "save it with numpy.save or numpy.savez"
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        # Opened here: numpy leaves a file open that it cannot read.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                found = {"the array": loaded}
+            else:
+                with loaded:
+                    found = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
-        raise MpccError.of("E-file-missing", f"no file {path}", option) from None
-    except (OSError, ValueError, EOFError) as error:
+        raise MpccError.of(
+            "E-file-missing", f"no file {path}", option, "check the path; it may be relative"
+        ) from None
+    # Whatever numpy's, zipfile's and zlib's parsers raise for a damaged file.
+    except Exception as error:
         raise MpccError.of(
             "E-file-format",
             f"{path} is no .npy or .npz file of plain arrays ({type(error).__name__})",
             option,
-            "save it with numpy.save or numpy.savez",
+            fix,
         ) from None
+    for name, array in found.items():
+        if not is_real(array):
+            raise MpccError.of(
+                "E-file-format", f"{name} in {path} does not hold numbers", option, fix
+            )
+    return loaded if isinstance(loaded, np.ndarray) else found
 
 
 def load_arrays(items: Sequence[str], option: str) -> dict[str, Array]:
@@ -182,7 +241,9 @@ def load_arrays(items: Sequence[str], option: str) -> dict[str, Array]:
             )
         for key, array in found.items():
             if key in arrays:
-                raise MpccError.of("E-option-twice", f"{key!r} is given twice", option)
+                raise MpccError.of(
+                    "E-option-twice", f"{key!r} is given twice", option, "leave one out"
+                )
             arrays[key] = array
     return arrays
 
@@ -215,10 +276,25 @@ def calibration_samples(
     for name, shape in shapes.items():
         if name not in arrays:
             problems.append(
-                Diagnostic("E-calibrate-name", f"no data for input {name!r}", "--calibrate")
+                Diagnostic(
+                    "E-calibrate-name",
+                    f"no data for input {name!r}",
+                    "--calibrate",
+                    f"the file needs arrays named {', '.join(shapes)}",
+                )
             )
             continue
-        array = arrays[name].astype(np.float32)
+        if not is_real(arrays[name]):
+            problems.append(
+                Diagnostic(
+                    "E-calibrate-values",
+                    f"{name!r} does not hold numbers",
+                    "--calibrate",
+                    "save floats or integers",
+                )
+            )
+            continue
+        array = to_float32(arrays[name])
         if array.shape == shape:
             array = array[None]
         elif shape[:1] == (1,) and array.shape[1:] == shape[1:]:
@@ -229,17 +305,28 @@ def calibration_samples(
                     "E-calibrate-shape",
                     f"{name!r} has shape {arrays[name].shape}, samples need {shape}",
                     "--calibrate",
+                    "stack the samples along a new first axis",
                 )
             )
         elif not bool(np.isfinite(array).all()):
             problems.append(
-                Diagnostic("E-calibrate-values", f"{name!r} has infinities or NaN", "--calibrate")
+                Diagnostic(
+                    "E-calibrate-values",
+                    f"{name!r} has infinities or NaN",
+                    "--calibrate",
+                    "leave such samples out",
+                )
             )
         columns[name] = array
     if not problems and len({len(a) for a in columns.values()}) > 1:
         counts = ", ".join(f"{n}: {len(a)}" for n, a in columns.items())
         problems.append(
-            Diagnostic("E-calibrate-count", f"numbers of samples differ ({counts})", "--calibrate")
+            Diagnostic(
+                "E-calibrate-count",
+                f"numbers of samples differ ({counts})",
+                "--calibrate",
+                "give every input the same number of samples",
+            )
         )
     collect(problems)
     count = len(next(iter(columns.values()))) if columns else 0

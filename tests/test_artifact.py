@@ -218,6 +218,8 @@ CHANGES = {
     "double place": lambda m: m.update(places=["P0", "P0"]),
     "protocol": lambda m: m.update(protocol=""),
     "phi": lambda m: m.update(phi=[]),
+    "disclosed": lambda m: m.update(disclosed=[0.5]),
+    "disclosed kind": lambda m: m.update(disclosed="0.5"),
     "program hash": lambda m: m.update(program_sha256="0" * 64),
     "entries": lambda m: m["entries"].update({"evil.pb": "0" * 64}),
     "hash form": lambda m: m["entries"].update({"cost.json": "0" * 63 + "G"}),

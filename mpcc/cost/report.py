@@ -159,6 +159,7 @@ class Report:
             profile=self.profile,
             profiles=[(p, cost.seconds(p)) for p in self._profiles()],
             manifest=self.manifest,
+            disclosed=list(self.manifest.get("disclosed", ())),
             phi=[(k, _compact(v)) for k, v in self.manifest.get("phi", {}).items()],
             disclosed_bits=disclosed_bits,
             threat_model=self.threat_model,

@@ -10,6 +10,7 @@ unknown fields) is taken on trust, and nothing in it is ignored.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,32 +21,18 @@ from mpcc.emit.schema import DT_FLOAT, DT_UINT8, DT_UINT32, DT_UINT64, GraphDef
 from mpcc.errors import MpccError
 from mpcc.ir.core import Function, Module, Op, Value, make_op
 from mpcc.ir.define import Attr, Attributes, AttrValue, InferenceError, Operation
+from mpcc.ir.limits import (
+    MAX_ATTR_BYTES,
+    MAX_LIST,
+    MAX_NESTING,
+    MAX_OPS,
+    MAX_PROGRAM_BYTES,
+)
 from mpcc.ir.ops.party import DIALECT
+from mpcc.ir.schedule import schedule
 from mpcc.ir.types import BitsType, ClearType, RingType, Type
 
-__all__ = [
-    "MAX_ATTR_BYTES",
-    "MAX_BUFFER_BYTES",
-    "MAX_BYTES",
-    "MAX_LIST",
-    "MAX_NESTING",
-    "MAX_OPS",
-    "emit",
-    "parse",
-]
-
-MAX_BYTES = 1 << 28
-"""Bytes of a program."""
-MAX_OPS = 1 << 20
-"""Ops of a program, with the bodies of fused regions counted at every use."""
-MAX_ATTR_BYTES = 1 << 20
-"""Bytes of one string attribute."""
-MAX_LIST = 1 << 16
-"""Items of one list attribute, and operands or results of one op."""
-MAX_NESTING = 16
-"""Depth of a nested attribute."""
-MAX_BUFFER_BYTES = 1 << 40
-"""Bytes of one value."""
+__all__ = ["emit", "parse"]
 
 _PRODUCER = 2000
 _PROGRAM = "program"
@@ -216,10 +203,25 @@ def _load_json(data: bytes, where: str) -> AttrValue:
         raise _bad("an attribute is not JSON", where) from None
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _plain(value: AttrValue, where: str, depth: int = 0) -> AttrValue:
     """A JSON value as an attribute: lists become tuples; objects and null are refused."""
     _limit("nesting of an attribute", depth, MAX_NESTING, where)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise _bad("an attribute holds an integer of more than 64 bits", where)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _bad("an attribute holds a number that is not finite", where)
+    if isinstance(value, str) and not _is_unicode(value):
+        raise _bad("an attribute holds half of a character", where)
     if isinstance(value, list):
+        _limit("items of a list", len(value), MAX_LIST, where)
         return tuple(_plain(v, where, depth + 1) for v in value)
     if value is None or isinstance(value, dict):
         raise _bad("an attribute holds an object or null", where)
@@ -301,8 +303,6 @@ class _Reader:
             op = make_op(definition, operands, attrs, loc, body)
         except InferenceError as error:
             raise _bad(str(error)[:500], where) from None
-        for result in op.results:
-            _limit("bytes of a value", _local(result.type).nbytes, MAX_BUFFER_BYTES, where)
         for i, result in enumerate(op.results):
             suffix = f":out:{i}" if inside else f":{i}" if i else ""
             values[node.name + suffix] = result
@@ -358,8 +358,8 @@ def _compare(graph: Any, module: Module, data: bytes | None, source: str) -> Non
 def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Module:
     """The party module of a GraphDef that :func:`emit` wrote; the bytes are not trusted.
 
-    The module is verified in structure and types; places are checked by
-    :func:`mpcc.ir.schedule.schedule`.
+    The module is verified in structure, types, places and phases: it has a schedule. The engine's
+    reader (``runtime_native/graph``) accepts the same bytes.
 
     Args:
         data: the serialised graph.
@@ -373,18 +373,20 @@ def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Modul
         MpccError: ``E-graph`` for anything that emission would not have written, ``E-graph-limit``
             above a limit; with the node's name.
     """
-    _limit("bytes of the program", len(data), MAX_BYTES, source)
+    _limit("bytes of the program", len(data), MAX_PROGRAM_BYTES, source)
     try:
         graph = GraphDef.FromString(data)
     except DecodeError:
         raise _bad("the bytes are not a GraphDef", source) from None
-    _limit("nodes", len(graph.node), MAX_OPS, source)
+    _limit("nodes", len(graph.node), MAX_OPS + 1, source)
     if not graph.node or graph.node[0].op != _PROGRAM_OP:
         raise _bad(f"the first node is not {_PROGRAM_OP}", source)
     header = graph.node[0]
     attrs = _load_json(header.attr["_attrs"].s, source) if "_attrs" in header.attr else None
     if not isinstance(attrs, dict):
         raise _bad("the program has no attributes", source)
+    if not all(_is_unicode(key) for key in attrs):
+        raise _bad("an attribute's name holds half of a character", source)
     module = Module("party", {key: _plain(value, source) for key, value in attrs.items()})
     reader = _Reader(graph, source)
     values: dict[str, Value] = {}
@@ -392,4 +394,9 @@ def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Modul
         where = f"{source}, node {node.name[:80]!r}"
         module.main.ops.append(reader.op(node, values, where, False))
     _compare(graph, module, data if canonical else None, source)
+    try:
+        schedule(module)
+    except MpccError as error:
+        first = error.diagnostics[0]
+        raise _bad(first.what, f"{source}, {first.where}") from None
     return module

@@ -1,8 +1,9 @@
-"""The op table of the native engine, generated from the party-level declarations.
+"""Tables of the native engine, generated from the declarations: its ops and its limits.
 
-``python -m mpcc.emit.native_table`` rewrites ``runtime_native/kernels/party_ops.inc``. A test
-compares the file with :func:`native_table`, so the engine's op list cannot drift from
-:mod:`mpcc.ir.ops.party`.
+``python -m mpcc.emit.native_table`` rewrites ``party_ops.inc`` and ``limits.inc`` in
+``runtime_native/kernels``. A test compares the files with :func:`native_table` and
+:func:`native_limits`, so the engine cannot drift from :mod:`mpcc.ir.ops.party` and
+:mod:`mpcc.ir.limits`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import sys
 from pathlib import Path
 
 from mpcc.ir.define import Operation
+from mpcc.ir.limits import LIMITS
 from mpcc.ir.ops import party
 
-__all__ = ["main", "native_table", "node_op_name"]
+__all__ = ["main", "native_limits", "native_table", "node_op_name"]
 
 _HEADER = """\
 // Generated from mpcc/ir/ops/party.py by `python -m mpcc.emit.native_table`. Do not edit.
@@ -24,6 +26,14 @@ _HEADER = """\
 // Kind is Int, Float, Bool, Str, Ints, Strs or Nested; docs/artifact-format.md says how each is
 // stored in a node. The attribute list is parenthesised, so it is one macro argument. MpccFused has
 // besides the attribute "f", the function of its body. Include with X and A defined.
+//
+// clang-format off
+"""
+
+_LIMITS_HEADER = """\
+// Generated from mpcc/ir/limits.py by `python -m mpcc.emit.native_table`. Do not edit.
+//
+// One line per limit: L(name, largest value allowed). Include through kernels/limits.h.
 //
 // clang-format off
 """
@@ -53,13 +63,23 @@ def native_table() -> str:
     return _HEADER + "".join(lines) + "// clang-format on\n"
 
 
+def native_limits() -> str:
+    """The text of ``limits.inc``: ``MAX_LIST`` is ``kMaxList``."""
+    lines = []
+    for name, limit in LIMITS.items():
+        camel = "".join(part.capitalize() for part in name.split("_"))
+        lines.append(f"L(k{camel}, {limit.value})  // {limit.what}\n")
+    return _LIMITS_HEADER + "".join(lines) + "// clang-format on\n"
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Write the table to the given path, or into the source tree this module stands in."""
+    """Write both tables to the given folder, or into the source tree this module stands in."""
     arguments = sys.argv[1:] if argv is None else argv
     tree = Path(__file__).resolve().parents[2]
-    target = Path(arguments[0]) if arguments else tree / "runtime_native/kernels/party_ops.inc"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(native_table(), encoding="ascii")
+    folder = Path(arguments[0]) if arguments else tree / "runtime_native/kernels"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "party_ops.inc").write_text(native_table(), encoding="ascii")
+    (folder / "limits.inc").write_text(native_limits(), encoding="ascii")
     return 0
 
 

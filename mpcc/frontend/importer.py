@@ -27,6 +27,7 @@ __all__ = [
     "Array",
     "Builder",
     "Constant",
+    "Disclosed",
     "Imported",
     "Operand",
     "Owners",
@@ -50,6 +51,28 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Disclosed:
+    """A float constant of the model that stands in the module in the clear.
+
+    Attributes:
+        op: the model's operator, such as ``Pad``.
+        node: its node's name.
+        what: role of the constant, such as ``value``.
+        number: the constant.
+    """
+
+    op: str
+    node: str
+    what: str
+    number: float
+
+    def text(self, names: bool) -> str:
+        """One line for reports, with the model's own name of the node or without."""
+        node = f" {self.node}" if names else ""
+        return f"{self.op}{node}: {self.what} {self.number!r}"
+
+
+@dataclass(frozen=True)
 class Imported:
     """An imported model.
 
@@ -58,14 +81,14 @@ class Imported:
         constants: float32 arrays of the module's ``tensor.weight`` ops, by name.
         inputs: in the model's order.
         outputs: in the model's order.
-        disclosed: constants of the model that stand in the module in the clear, as text.
+        disclosed: constants of the model that stand in the module in the clear.
     """
 
     module: Module
     constants: Mapping[str, Array] = field(repr=False)
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    disclosed: tuple[str, ...] = ()
+    disclosed: tuple[Disclosed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +231,7 @@ class Builder:
     def __init__(self) -> None:
         self.module = Module("tensor")
         self.constants: dict[str, Array] = {}
-        self.disclosed: list[str] = []
+        self.disclosed: list[Disclosed] = []
         self._weights: dict[str, Value] = {}
         self._names: set[str] = set()
 
@@ -270,7 +293,7 @@ class Builder:
             compute(source.array), name, source.owner, source.derived or source.is_float
         )
 
-    def disclose(self, what: str) -> None:
+    def disclose(self, what: Disclosed) -> None:
         """Note a constant of the model that goes into the module in the clear."""
         if what not in self.disclosed:
             self.disclosed.append(what)

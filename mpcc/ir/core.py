@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mpcc.ir.define import Attributes, AttrValue, InferenceError, Operation
 from mpcc.ir.types import Type
@@ -57,8 +57,12 @@ class Op:
         return value
 
     def infer(self) -> tuple[Type, ...]:
-        """Result types that the declaration infers from the operands and attributes as they are."""
-        return self.definition.infer([v.type for v in self.operands], self.attrs)
+        """Result types that the declaration gives for operands, attributes and body as they are.
+
+        Raises:
+            InferenceError: they do not fit the declaration.
+        """
+        return _result_types(self.definition, self.operands, self.attrs, self.body)
 
     def __repr__(self) -> str:
         return f"<op {self.name}{' at ' + self.loc if self.loc else ''}>"
@@ -147,10 +151,10 @@ class Module:
         """The entry function."""
         return self.functions["main"]
 
-    def clone(self, keep: Callable[[Op], bool] | None = None) -> Module:
-        """A deep copy that shares no op or value; ops for which ``keep`` is false are left out."""
+    def clone(self) -> Module:
+        """A deep copy that shares no op or value."""
         copy = Module(self.level, self.attrs)
-        copy.functions = {n: clone_function(f, keep) for n, f in self.functions.items()}
+        copy.functions = {n: clone_function(f) for n, f in self.functions.items()}
         return copy
 
 
@@ -171,20 +175,30 @@ def make_op(
             f"{definition.name} {'needs a' if definition.has_body else 'takes no'} body"
         )
     full = definition.complete(attrs or {})
-    if body is None:
-        types = definition.infer([v.type for v in operands], full)
-    else:
-        types = tuple(v.type for v in body.returns)
+    types = _result_types(definition, operands, full, body)
     return Op(definition, operands, full, types, loc, body)
 
 
-def clone_function(function: Function, keep: Callable[[Op], bool] | None = None) -> Function:
+def _result_types(
+    definition: type[Operation],
+    operands: Sequence[Value],
+    attrs: Attributes,
+    body: Function | None,
+) -> tuple[Type, ...]:
+    types = [v.type for v in operands]
+    if body is None:
+        return definition.infer(types, attrs)
+    if types != [a.type for a in body.args]:
+        raise InferenceError(f"{definition.name}: operands and body arguments differ in type")
+    definition.check_body(body)
+    return tuple(v.type for v in body.returns)
+
+
+def clone_function(function: Function) -> Function:
     """A deep copy of one function."""
     copy = Function(function.name, [a.type for a in function.args])
     mapping: dict[Value, Value] = dict(zip(function.args, copy.args, strict=True))
     for op in function.ops:
-        if keep is not None and not keep(op):
-            continue
         body = None if op.body is None else clone_function(op.body)
         new = Op(
             op.definition,

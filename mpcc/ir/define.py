@@ -21,9 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from mpcc.ir.types import Type
+
+if TYPE_CHECKING:  # functions hold ops, and ops hold their declaration
+    from mpcc.ir.core import Function
 
 __all__ = ["REQUIRED", "Attr", "AttrValue", "Attributes", "Dialect", "InferenceError", "Operation"]
 
@@ -97,6 +100,18 @@ class Operation:
 
         Raises:
             InferenceError: operands or attributes do not fit.
+        """
+        raise NotImplementedError(cls.name)
+
+    @classmethod
+    def check_body(cls, body: Function) -> None:
+        """Refuse a body that the operator cannot run; its returned values are the results.
+
+        Called instead of :meth:`infer` for declarations with ``has_body``, when the operands are
+        known to have the types of the body's arguments.
+
+        Raises:
+            InferenceError: the body does not fit; the text says which op or value and why.
         """
         raise NotImplementedError(cls.name)
 

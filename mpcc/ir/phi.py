@@ -62,7 +62,7 @@ class FormatOptions:
             raise MpccError.of(
                 "E-option-disclose",
                 f"cannot disclose {self.disclose!r}",
-                "--disclose",
+                "FormatOptions.disclose",
                 "use per-tensor or per-model",
             )
         if self.headroom < 8:
@@ -92,8 +92,8 @@ class Phi:
         weight_bits: every weight satisfies |w| < 2^weight_bits.
         inputs: per tensor.input without an --input-range: the client enforces |x| <= 2^b.
         ranges: (op, b): the result of this tensor op satisfies |x| < 2^b, before its clamp; one
-            for every input, conv, matmul, add and sub. The same b for all under --disclose
-            per-model.
+            for every input, conv, matmul, add and sub. The same b for all under
+            ``FormatOptions(disclose="per-model")``.
         clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
     """
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.core import Function, Module, Op, Value
-from mpcc.ir.types import PLACES, BitsType, ClearType, RingType, Type
+from mpcc.ir.types import PLACES, nbytes_of, place_of
 
 __all__ = ["ONLINE", "SETUP", "Message", "Schedule", "Step", "link_name", "schedule"]
 
@@ -99,10 +99,6 @@ def link_name(source: str, to: str) -> str:
     return f"{source.removeprefix('P')}->{to.removeprefix('P')}"
 
 
-def _place(type_: Type) -> str | None:
-    return type_.place if isinstance(type_, RingType | BitsType | ClearType) else None
-
-
 def _draws(function: Function) -> list[str]:
     """Phases of the draws of a body."""
     return [op.attrs["phase"] for op in function.ops if "phase" in op.attrs]
@@ -121,8 +117,8 @@ def schedule(module: Module) -> Schedule:
     """The schedule of a verified party module; O(ops + operands).
 
     Raises:
-        MpccError: all ops that have no place or mix places, and draws of a phase that is not
-            scheduled.
+        MpccError: all ops that have no place or mix places, and regions that run online but draw
+            from a key of the setup.
     """
     if module.level != "party":
         raise MpccError.of("E-ir-level", f"a schedule needs a party module, not {module.level}")
@@ -133,36 +129,33 @@ def schedule(module: Module) -> Schedule:
     for index, op in enumerate(module.main.ops):
         where = f"@main, op {index} {op.name}" + (f" (from {op.loc})" if op.loc else "")
         own = _own_phases(op)
-        unknown = [p for p in own if p not in (SETUP, ONLINE)]
-        if unknown:
-            problems.append(
-                Diagnostic("E-schedule-phase", f"draws of phase {unknown[0]} are not run", where)
-            )
         online = ONLINE in own or any(at[v][0] == ONLINE for v in op.operands)
         phase = ONLINE if online else SETUP
+        if any(p != phase for p in own):
+            # An engine holds the keys of one phase at a time.
+            what = "a region that runs online draws from a key of the setup"
+            problems.append(Diagnostic("E-schedule-phase", what, where))
         depth = max((at[v][1] for v in op.operands if at[v][0] == phase), default=0)
-        sources = {_place(v.type) for v in op.operands}
-        places = {_place(r.type) for r in op.results} or sources
+        sources = {place_of(v.type) for v in op.operands}
+        places = {place_of(r.type) for r in op.results} or sources
         transfer = op.name == "party.transfer"
         if not transfer and op.body is not None:
-            places |= {_place(r.type) for inner in op.body.ops for r in inner.results}
+            places |= {place_of(r.type) for inner in op.body.ops for r in inner.results}
         if len(places) != 1 or len(sources) > 1 or (not transfer and not sources <= places):
-            found = ", ".join(sorted(str(p) for p in places | sources))
+            found = ", ".join(sorted(places | sources))
             what = f"must be at one place, not: {found or 'none'}"
             problems.append(Diagnostic("E-schedule-place", what, where))
             places = {""}  # reported above; the rest of the program is still looked at
-        place = str(next(iter(places)))
+        place = next(iter(places))
         depth += transfer
         if transfer:
-            type_ = op.result.type
-            nbytes = type_.nbytes if isinstance(type_, RingType | BitsType | ClearType) else 0
             messages.append(
                 Message(
                     id=len(messages),
                     index=index,
-                    source=str(next(iter(sources), "")),
+                    source=next(iter(sources), ""),
                     to=place,
-                    nbytes=nbytes,
+                    nbytes=nbytes_of(op.result.type),
                     depth=depth,
                     phase=phase,
                     step=op.attrs["step"],

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -67,33 +67,43 @@ def _attrs(items: Mapping[str, AttrValue]) -> str:
     return " {" + ", ".join(f"{k} = {format_attr(v)}" for k, v in items.items()) + "}"
 
 
-def _print_ops(function: Function, names: dict[Value, str], indent: str) -> Iterator[str]:
+def _print_ops(
+    function: Function,
+    names: dict[Value, str],
+    indent: str,
+    keep: Callable[[Op], bool] | None = None,
+) -> Iterator[str]:
     for op in function.ops:
-        for result in op.results:
-            names[result] = f"%{len(names)}"
-        head = ", ".join(names[r] for r in op.results)
-        head = f"{head} = " if head else ""
-        operands = ", ".join(names[v] for v in op.operands)
-        specs = op.definition.attributes
-        shown = {
-            k: v
-            for k, v in op.attrs.items()
-            if specs[k].default is REQUIRED or specs[k].default != v
-        }
-        tail = ""
-        if op.results:
-            tail += " : " + ", ".join(str(r.type) for r in op.results)
-        if op.loc:
-            tail += f" loc({json.dumps(op.loc)})"
-        line = f"{indent}{head}{op.name}({operands}){_attrs(shown)}"
-        if op.body is None:
-            yield line + tail
-        else:
-            yield f"{line} body{_print_args(op.body, names)} {{"
-            yield from _print_ops(op.body, names, indent + "  ")
-            yield f"{indent}}}{tail}"
+        lines = list(_print_op(op, names, indent))
+        if keep is None or keep(op):
+            yield from lines
     if function.returns:
         yield f"{indent}return " + ", ".join(names[v] for v in function.returns)
+
+
+def _print_op(op: Op, names: dict[Value, str], indent: str) -> Iterator[str]:
+    """Lines of one op; gives its results and those of its body their names."""
+    for result in op.results:
+        names[result] = f"%{len(names)}"
+    head = ", ".join(names[r] for r in op.results)
+    head = f"{head} = " if head else ""
+    operands = ", ".join(names[v] for v in op.operands)
+    specs = op.definition.attributes
+    shown = {
+        k: v for k, v in op.attrs.items() if specs[k].default is REQUIRED or specs[k].default != v
+    }
+    tail = ""
+    if op.results:
+        tail += " : " + ", ".join(str(r.type) for r in op.results)
+    if op.loc:
+        tail += f" loc({json.dumps(op.loc)})"
+    line = f"{indent}{head}{op.name}({operands}){_attrs(shown)}"
+    if op.body is None:
+        yield line + tail
+    else:
+        yield f"{line} body{_print_args(op.body, names)} {{"
+        yield from _print_ops(op.body, names, indent + "  ")
+        yield f"{indent}}}{tail}"
 
 
 def _print_args(function: Function, names: dict[Value, str]) -> str:
@@ -102,13 +112,19 @@ def _print_args(function: Function, names: dict[Value, str]) -> str:
     return "(" + ", ".join(f"{names[a]}: {a.type}" for a in function.args) + ")"
 
 
-def print_module(module: Module) -> str:
-    """The whole module as text that :func:`parse_module` reads back to an equal module."""
+def print_module(module: Module, keep: Callable[[Op], bool] | None = None) -> str:
+    """The whole module as text that :func:`parse_module` reads back to an equal module.
+
+    Args:
+        module: the module.
+        keep: with it, only ops for which it is true are shown, under the names that they have in
+            the whole text; that is for readers, and does not parse.
+    """
     lines = [f"module {module.level}{_attrs(module.attrs)} {{"]
     for function in module.functions.values():
         names: dict[Value, str] = {}
         lines.append(f"  func @{function.name}{_print_args(function, names)} {{")
-        lines.extend(_print_ops(function, names, "    "))
+        lines.extend(_print_ops(function, names, "    ", keep))
         lines.append("  }")
     lines.append("}")
     return "\n".join(lines) + "\n"

@@ -31,6 +31,7 @@ __all__ = [
     "bits_bytes",
     "element_count",
     "join_visibility",
+    "nbytes_of",
     "place_of",
 ]
 
@@ -186,3 +187,10 @@ def place_of(type_: Type) -> str:
     if isinstance(type_, RingType | BitsType | ClearType):
         return type_.place
     raise TypeError(f"{type_} has no place")
+
+
+def nbytes_of(type_: Type) -> int:
+    """Bytes of a party-level value, alone or as a message; TypeError for a type without a place."""
+    if isinstance(type_, RingType | BitsType | ClearType):
+        return type_.nbytes
+    raise TypeError(f"{type_} is no buffer")

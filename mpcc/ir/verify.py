@@ -41,16 +41,9 @@ def _check_function(
             if op.definition.complete(op.attrs) != op.attrs:
                 problems.append(Diagnostic("E-ir-attrs", "attributes are incomplete", where))
                 continue
-            if op.body is None:
-                inferred = op.infer()
-            else:
+            if op.body is not None:
                 _check_function(op.body, dialect, problems, where)
-                if [v.type for v in op.operands] != [a.type for a in op.body.args]:
-                    problems.append(
-                        Diagnostic("E-ir-body", "operands and body arguments differ", where)
-                    )
-                inferred = tuple(v.type for v in op.body.returns)
-                op.infer()
+            inferred = op.infer()
             found = tuple(r.type for r in op.results)
             if inferred != found:
                 problems.append(
@@ -62,7 +55,8 @@ def _check_function(
                     )
                 )
         except InferenceError as error:
-            problems.append(Diagnostic("E-ir-type", str(error), where))
+            code = "E-ir-type" if op.body is None else "E-ir-body"
+            problems.append(Diagnostic(code, str(error), where))
     for value in function.returns:
         if value not in defined:
             problems.append(Diagnostic("E-ir-order", "a returned value is not defined", path))

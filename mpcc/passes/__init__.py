@@ -9,6 +9,8 @@ from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpres
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.lower_secure_to_party import LowerSecureToParty
+from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
@@ -19,6 +21,8 @@ _ALL: tuple[type[Pass], ...] = (
     EliminateCommonSubexpressions,
     FoldTransposes,
     FuseLocal,
+    LowerSecureToParty,
+    LowerTensorToSecure,
     StripNames,
     SwapReluMaxpool,
 )

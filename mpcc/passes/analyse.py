@@ -468,7 +468,8 @@ class _Analysis:
             f"no format keeps every output within {self.options.max_error:g}; about "
             f"{reached * self.options.max_error:.2g} can be promised",
             worst and f"the widest range is that of {worst}",
-            "calibrate, narrow --input-range, or allow a larger --max-error",
+            "give --calibrate DATA.npz or a narrower --input-range, or allow a larger error: "
+            "FormatOptions(max_error=...) in the Python API",
         )
 
     def _no_room(self) -> MpccError:

@@ -1,15 +1,17 @@
 """What a pass is, and the manager that runs a list of them.
 
 A pass is a frozen dataclass: its fields are its typed options, its docstring says what it is for,
-what it assumes, and shows text before and after. It takes a valid module and gives a valid module.
+what it assumes, and shows text before and after. It takes a valid module and gives a valid module:
+of the same level, or, if it is a lowering, a new one of the next level.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from mpcc.errors import MpccError
@@ -38,11 +40,13 @@ class Result:
         module: the module that was given, changed in place, or a new one.
         modified: whether its text differs from that of the module that was given.
         notes: refusals and remarks for the reader of a dump.
+        renamed: weights that have another name now: new name -> old name.
     """
 
     module: Module
     modified: bool
     notes: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def no_hook(event: Event) -> None:
 
 
 class Checkpoint:
-    """The usual hook: verifies, dumps and times.
+    """The usual hook: verifies, dumps and times; one for all stages of a compilation.
 
     Args:
         dialects: by level; modules of a level that is missing are not verified.
@@ -99,7 +103,8 @@ class Checkpoint:
         dump: takes the text.
 
     Attributes:
-        seconds: (pass, wall time) in order.
+        seconds: (stage, wall time) in order; passes and what :meth:`timed` was used for.
+        renamed: weights by the name that they have now -> name that they had at first.
     """
 
     def __init__(
@@ -112,6 +117,14 @@ class Checkpoint:
         self._dump_after = frozenset(dump_after)
         self._dump = dump
         self.seconds: list[tuple[str, float]] = []
+        self.renamed: dict[str, str] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time a stage that is no pass."""
+        start = time.perf_counter()
+        yield
+        self.seconds.append((stage, time.perf_counter() - start))
 
     def __call__(self, event: Event) -> None:
         """Look at the module after one pass.
@@ -120,10 +133,27 @@ class Checkpoint:
             MpccError: the pass broke the module; names it and the passes before.
         """
         self.seconds.append((event.pass_name, event.seconds))
-        module = event.result.module
-        if self._dump is not None and self._dump_after & {"all", event.pass_name}:
-            state = "" if event.result.modified else " (nothing changed)"
-            lines = [f"// after {event.pass_name}{state}", *(f"// {n}" for n in event.result.notes)]
+        renamed = event.result.renamed
+        kept = {n: first for n, first in self.renamed.items() if n not in renamed.values()}
+        new = {now: self.renamed.get(old, old) for now, old in renamed.items()}
+        self.renamed = {**kept, **new}
+        self.look(event.pass_name, event.result, event.earlier)
+
+    def look(self, stage: str, result: Result, earlier: Sequence[str] = ()) -> None:
+        """Dump and verify the module that a stage gave.
+
+        Args:
+            stage: name of the pass or stage.
+            result: what it gave.
+            earlier: names of those before it, for the message.
+
+        Raises:
+            MpccError: the module is not valid.
+        """
+        module = result.module
+        if self._dump is not None and self._dump_after & {"all", stage}:
+            state = "" if result.modified else " (nothing changed)"
+            lines = [f"// after {stage}{state}", *(f"// {n}" for n in result.notes)]
             self._dump("\n".join(lines) + "\n" + print_module(module))
         dialect = self._dialects.get(module.level)
         if dialect is None:
@@ -131,11 +161,10 @@ class Checkpoint:
         try:
             verify(module, dialect)
         except MpccError as error:
-            earlier = ", ".join(event.earlier) or "none"
             raise MpccError.of(
                 "E-pass-invalid",
                 f"the module is not valid after this pass: {error}",
-                f"pass {event.pass_name} (earlier: {earlier})",
+                f"pass {stage} (earlier: {', '.join(earlier) or 'none'})",
                 "this is a fault of mpcc; please report it with the output of --dump-after all",
             ) from error
 

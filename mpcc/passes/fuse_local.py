@@ -206,6 +206,8 @@ class FuseLocal(Pass):
     ``party.fused`` region runs all of its ops on one block of lanes before it takes the next, so
     what passes between them stays in the cache. The engine needs no knowledge of protocols for it.
 
+    Assumes: a module that can be scheduled.
+
     Members of a region are declared elementwise, are connected, and have the same place, lanes,
     phase and depth. So a region waits for no message that one of its results does not need anyway,
     and rounds stay as they are. No value leaves a region and comes back: within one (place, phase,

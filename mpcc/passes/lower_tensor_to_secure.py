@@ -1,15 +1,15 @@
 """lower-tensor-to-secure: real-valued ops become fixed-point ops in the formats of Phi.
 
-Assumes: a verified tensor module whose ops all have a secure form, and the Phi that the analysis
-made for this module. Sees the architecture, Phi and the options, never a value: the same text comes
-out whatever the weights are.
+Assumes: a tensor module whose ops all have a secure form, and the Phi that the analysis made for
+this module. Sees the architecture, Phi and the options, never a value: the same text comes out
+whatever the weights are.
 
 Before::
 
     %2 = tensor.conv(%0, %1, %b) : tensor<1x8x4x4xf32, secret>
     %3 = tensor.relu(%2) : tensor<1x8x4x4xf32, secret>
 
-After (19 fraction bits each, |x| < 2^12)::
+With 19 fraction bits each and |x| < 2^12. After::
 
     %3 = secure.conv(%0, %1) {width = 50} : secure<1x8x4x4, z64, f38, k50, secret>
     %4 = secure.broadcast(%b) ...
@@ -23,7 +23,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +36,9 @@ from mpcc.ir.define import Attributes, InferenceError, Operation
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.phi import DEFAULT_RANGE, FormatOptions, Phi
 from mpcc.ir.types import SecureType, TensorType
+from mpcc.passes.base import Pass, Result
 
-__all__ = ["build_secure", "encode_weights", "range_bits"]
+__all__ = ["LowerTensorToSecure", "build_secure", "encode_weights", "range_bits"]
 
 Array = npt.NDArray[Any]
 
@@ -60,6 +62,25 @@ def build_secure(module: Module, phi: Phi, options: FormatOptions | None = None)
     if module.level != "tensor":
         raise MpccError.of("E-lower-level", f"a tensor module is needed, not {module.level}")
     return _Lowering(module, phi, options or FormatOptions()).run()
+
+
+@dataclass(frozen=True)
+class LowerTensorToSecure(Pass):
+    """The secure module of a tensor module, which stays as it is.
+
+    Attributes:
+        phi: formats of this module.
+        options: the options that the analysis had.
+    """
+
+    name: ClassVar[str] = "lower-tensor-to-secure"
+    level: ClassVar[str] = "tensor"
+    phi: Phi
+    options: FormatOptions = field(default_factory=FormatOptions)
+
+    def run(self, module: Module) -> Result:
+        """Lower; Phi that belongs to another module is refused."""
+        return Result(build_secure(module, self.phi, self.options), True)
 
 
 def encode_weights(constants: Mapping[str, Array], module: Module) -> dict[str, Array]:

@@ -1,18 +1,28 @@
-"""The order of the compiler's passes, as literal lists."""
+"""The order of the compiler's passes, as literal lists.
+
+import · ``TENSOR`` · analyse · ``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from mpcc.ir.core import Module
+from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.lower_secure_to_party import LowerSecureToParty
+from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
-__all__ = ["PARTY", "PUBLISH", "TENSOR"]
+__all__ = ["IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure"]
+
+IMPORT = "import"
+"""Name of the stage before the first pass."""
 
 TENSOR: Sequence[Pass] = (
     EliminateDeadCode(),
@@ -25,5 +35,20 @@ TENSOR: Sequence[Pass] = (
 PUBLISH: Sequence[Pass] = (StripNames(),)
 """After the analysis, whose messages and private report speak of the model's own names."""
 
-PARTY: Sequence[Pass] = (FuseLocal(),)
-"""On the lowered program, before it is emitted."""
+
+def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
+    """From the tensor level to fixed point, in formats that the analysis chose."""
+    return (LowerTensorToSecure(phi, options),)
+
+
+def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
+    """From fixed point to the program that is emitted; ``lower`` brings the protocol."""
+    return (LowerSecureToParty(lower), FuseLocal())
+
+
+STAGES: Sequence[str] = (
+    IMPORT,
+    *(p.name for p in (*TENSOR, *PUBLISH)),
+    *(p.name for p in (LowerTensorToSecure, LowerSecureToParty, FuseLocal)),
+)
+"""Everything that leaves a module, so that it can be dumped, in order."""

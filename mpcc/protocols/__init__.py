@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mpcc.errors import MpccError
-from mpcc.protocols.base import Lowering
+from mpcc.protocols.base import Protocol
 from mpcc.protocols.lowering import Lowered, lower_program
 from mpcc.protocols.ref import Ref
 from mpcc.protocols.rep3 import Rep3
 
-__all__ = ["PROTOCOLS", "Lowered", "Lowering", "Ref", "Rep3", "lower_program", "protocol_named"]
+__all__ = ["PROTOCOLS", "Lowered", "Protocol", "Ref", "Rep3", "lower_program", "protocol_named"]
 
-PROTOCOLS: Mapping[str, type[Lowering]] = {p.name: p for p in (Rep3, Ref)}
+PROTOCOLS: Mapping[str, type[Protocol]] = {p.name: p for p in (Rep3, Ref)}
 """All protocols by name."""
 
 
-def protocol_named(name: str) -> Lowering:
+def protocol_named(name: str) -> Protocol:
     """A protocol by name.
 
     Raises:

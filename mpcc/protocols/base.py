@@ -11,14 +11,13 @@ two holders and work for every assignment of parties to roles.
 
 from __future__ import annotations
 
-import abc
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from mpcc.errors import MpccError
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import AttrValue, Operation
 from mpcc.ir.ops import party
@@ -31,10 +30,10 @@ __all__ = [
     "Coin",
     "Cost",
     "Draw",
-    "Lowering",
     "OwnerClear",
     "Pair",
     "PairBit",
+    "Protocol",
     "Public",
     "Rep",
     "Role",
@@ -216,7 +215,7 @@ class Cost:
         return sum(self.links.values())
 
 
-class CostFormula(Protocol):
+class CostFormula(typing.Protocol):
     """Keyword arguments (role, lanes, ring, ...) to an exact cost."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Cost:
@@ -283,7 +282,7 @@ class Draw:
 RoleCost: TypeAlias = Callable[[Role], Cost]
 
 
-class Balancer(Protocol):
+class Balancer(typing.Protocol):
     """Chooses who plays which role (mpcc.protocols.roles)."""
 
     def choose(self, phase: str, candidates: Sequence[Role], cost: RoleCost) -> Role:
@@ -476,7 +475,7 @@ def secure_type(value: Value) -> SecureType:
 # --- the interface -------------------------------------------------------------------------------
 
 
-class Lowering(abc.ABC):
+class Protocol:
     """One protocol. Stateless: all state of a lowering is in the builder.
 
     Attributes:
@@ -493,19 +492,6 @@ class Lowering(abc.ABC):
     threat_model: ClassVar[str]
     steps: ClassVar[tuple[Step, ...]] = ()
     rules: ClassVar[Mapping[str, Callable[[Builder, Op, Sequence[Any]], Share | None]]] = {}
-
-    def lower(self, builder: Builder, op: Op, operands: Sequence[Share]) -> Share | None:
-        """Record the lowering of one secure op.
-
-        Raises:
-            MpccError: the protocol does not offer the op or a share kind.
-        """
-        rule = self.rules.get(op.name)
-        if rule is None:
-            raise MpccError.of(
-                "E-lower-op", f"protocol {self.name} does not offer {op.name}", op.loc
-            )
-        return rule(builder, op, operands)
 
 
 def new_party_module(protocol: str) -> Module:

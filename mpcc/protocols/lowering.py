@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import party
+from mpcc.ir.types import nbytes_of, place_of
 from mpcc.protocols.base import (
     Balancer,
     Builder,
     Coin,
     Cost,
-    Lowering,
+    Protocol,
     Share,
     new_party_module,
 )
@@ -79,7 +80,7 @@ def label_of(op: Op, index: int) -> str:
 
 def lower_program(
     module: Module,
-    protocol: Lowering,
+    protocol: Protocol,
     balancer: Balancer | None = None,
     *,
     keep_shares: bool = False,
@@ -112,7 +113,7 @@ def lower_program(
         label, short = label_of(op, index), op.name.partition(".")[2]
         builder.begin(label, f"{label}/{short}/" if op.loc else f"{label}/")
         start = len(result.main.ops)
-        share = protocol.lower(builder, op, [shares[v] for v in op.operands])
+        share = protocol.rules[op.name](builder, op, [shares[v] for v in op.operands])
         entries.append((op, label, builder.cost, start, len(result.main.ops)))
         if share is not None:
             shares[op.result] = share
@@ -125,6 +126,8 @@ def lower_program(
         result.main.returns += [v for s in shares.values() for v in s.values()]
     result.main.remove_dead()
     result.main.returns = []
+    if not streams_are_unique(result):
+        raise RuntimeError(f"protocol {protocol.name} draws from one stream twice")
     live = set(result.main.ops)
     costs = tuple(
         OpCost(i, op.name, label, cost, tuple(o for o in recorded[start:end] if o in live))
@@ -146,9 +149,9 @@ def counted_cost(ops: tuple[Op, ...]) -> Cost:
         if op.definition is party.Transfer:
             below += 1
             rounds = max(rounds, below)
-            source = op.operands[0].type
-            link = (getattr(source, "place", ""), op.attrs["to"])
-            links[link] = links.get(link, 0) + getattr(source, "nbytes", 0)
+            (value,) = op.operands
+            link = (place_of(value.type), op.attrs["to"])
+            links[link] = links.get(link, 0) + nbytes_of(value.type)
         for value in op.results:
             depth[value] = below
     return Cost(rounds, links)

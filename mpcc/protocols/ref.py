@@ -18,8 +18,8 @@ from mpcc.protocols.base import (
     Builder,
     Coin,
     Cost,
-    Lowering,
     OwnerClear,
+    Protocol,
     Share,
     Step,
     lanes,
@@ -137,7 +137,7 @@ def _clamp(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
     return Plain(b.add(x, low, high))
 
 
-class Ref(Lowering):
+class Ref(Protocol):
     """Plaintext at P0."""
 
     name = "ref"

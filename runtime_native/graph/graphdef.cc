@@ -3,6 +3,7 @@
 #include <protozero/pbf_reader.hpp>
 
 #include "base/error.h"
+#include "kernels/limits.h"
 
 namespace mpcc::graph {
 namespace {
@@ -79,7 +80,7 @@ RawAttr read_attr(pbf_reader r) {
         break;
       case 5:
         set(RawAttr::Kind::boolean);
-        attr.integer = varint_of(r);
+        attr.integer = varint_of(r) != 0 ? 1 : 0;
         break;
       case 6:
         set(RawAttr::Kind::type);
@@ -213,7 +214,7 @@ const RawAttr* RawNode::find(std::string_view key) const noexcept {
 }
 
 RawGraph read_graphdef(std::span<const std::byte> bytes) {
-  limit(bytes.size(), kMaxBytes, "bytes of a program");
+  limit(bytes.size(), kMaxProgramBytes, "bytes of a program");
   RawGraph graph;
   try {
     pbf_reader r(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -235,8 +236,12 @@ RawGraph read_graphdef(std::span<const std::byte> bytes) {
         case 4: {
           pbf_reader versions = message_of(r);
           while (versions.next()) {
-            if (versions.tag() != 1 && versions.tag() != 2) unknown("the versions", versions);
-            varint_of(versions);
+            if (versions.tag() == 1)
+              graph.producer = varint_of(versions);
+            else if (versions.tag() == 2)
+              graph.min_consumer = varint_of(versions);
+            else
+              unknown("the versions", versions);
           }
           break;
         }

@@ -13,11 +13,7 @@
 
 namespace mpcc::graph {
 
-inline constexpr std::size_t kMaxBytes = std::size_t{1} << 28;  // of a program
-inline constexpr std::size_t kMaxOps = std::size_t{1} << 20;    // bodies counted at every use
-inline constexpr std::size_t kMaxAttrBytes = std::size_t{1} << 20;
-inline constexpr std::size_t kMaxList = std::size_t{1} << 16;  // items, operands, results
-inline constexpr std::size_t kMaxNesting = 16;
+// No op has so many. The other limits are those of kernels/limits.h.
 inline constexpr std::size_t kMaxNodeAttrs = 32;
 
 struct RawAttr {
@@ -53,9 +49,17 @@ struct RawFunction {
 struct RawGraph {
   std::vector<RawNode> nodes;
   std::vector<RawFunction> functions;
+  std::int64_t producer = 0;
+  std::int64_t min_consumer = 0;
 };
 
 // Throws Error("E-graph") for malformed bytes and Error("E-graph-limit").
 RawGraph read_graphdef(std::span<const std::byte> bytes);
+
+// The one encoding of a graph: fields by number, maps by key, nothing twice, no default written.
+// A program is exactly these bytes, so that nobody can read it in another way.
+std::string write_graphdef(const RawGraph& graph);
+// The same of one function, without its name.
+std::string write_body(const RawFunction& function);
 
 }  // namespace mpcc::graph

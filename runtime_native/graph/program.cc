@@ -2,33 +2,26 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
+#include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "graph/graphdef.h"
+#include "graph/text.h"
 #include "net/keys.h"
 
 namespace mpcc::graph {
 namespace {
 
-constexpr std::uint64_t kMaxBufferBytes = std::uint64_t{1} << 40;
-constexpr std::size_t kMaxLabel = 200;
+constexpr std::int64_t kProducer = 2000;
 
 [[noreturn]] void bad(const std::string& what) { throw Error("E-graph", what); }
 
 void require_graph(bool ok, const char* what) {
   if (!ok) bad(what);
-}
-
-// Labels come from the file; they end up in errors and reports as plain ASCII.
-std::string label_of(const std::string& text) {
-  std::string out;
-  for (const char c : text.substr(0, kMaxLabel)) out += (c >= 0x20 && c < 0x7f) ? c : '?';
-  return out;
 }
 
 // "n17"
@@ -59,32 +52,6 @@ std::int64_t dtype_of(const ValueType& type) {
   return 1;
 }
 
-Nested to_nested(const nlohmann::json& json) {
-  Nested out;
-  if (json.is_number_integer() && !(json.is_number_unsigned() && json.get<std::uint64_t>() >> 63)) {
-    out.leaf = true;
-    out.value = json.get<std::int64_t>();
-  } else if (json.is_array()) {
-    if (json.size() > kMaxList) bad("an attribute list is too long");
-    for (const auto& item : json) out.items.push_back(to_nested(item));
-  } else {
-    bad("a nested attribute holds something else than integers");
-  }
-  return out;
-}
-
-Nested parse_nested(const std::string& text) {
-  std::size_t depth = 0;
-  for (const char c : text) {
-    if (c == '[' || c == '{') ++depth;
-    if ((c == ']' || c == '}') && depth > 0) --depth;
-    if (depth > kMaxNesting) bad("an attribute is nested too deeply");
-  }
-  const auto json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_discarded()) bad("a nested attribute is not JSON");
-  return to_nested(json);
-}
-
 AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
   const auto is = [&](RawAttr::Kind k) {
     if (raw.kind != k) bad("an attribute is stored as another kind");
@@ -98,23 +65,19 @@ AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
       return raw.integer != 0;
     case AttrKind::Str:
       is(RawAttr::Kind::text);
+      require_graph(is_utf8(raw.text), "a string is not UTF-8");
       return raw.text;
-    case AttrKind::Float: {
+    case AttrKind::Float:
       is(RawAttr::Kind::text);
-      double v = 0;
-      const char* end = raw.text.data() + raw.text.size();
-      const auto parsed = std::from_chars(raw.text.data(), end, v);
-      if (parsed.ec != std::errc() || parsed.ptr != end || std::isnan(v))
-        bad("an attribute is not a number");
-      return v;
-    }
+      return parse_float(raw.text);
     case AttrKind::Ints:
       is(RawAttr::Kind::list);
       require_graph(raw.texts.empty(), "an attribute list of another kind");
       return raw.integers;
     case AttrKind::Strs:
       is(RawAttr::Kind::list);
-      require_graph(raw.integers.empty(), "an attribute list of another kind");
+      require_graph(raw.integers.empty() && std::ranges::all_of(raw.texts, is_utf8),
+                    "an attribute list of another kind, or not UTF-8");
       return raw.texts;
     case AttrKind::Nested:
       is(RawAttr::Kind::text);
@@ -126,7 +89,7 @@ AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
 // Op, attributes and declared types of a node; operands and body are the caller's.
 Op read_op(const RawNode& node, bool in_body) {
   const OpSpec* spec = find_op(node.op);
-  if (spec == nullptr) throw Error("E-graph-unknown-op", "unknown op '" + label_of(node.op) + "'");
+  if (spec == nullptr) throw Error("E-graph-unknown-op", "unknown op '" + printable(node.op) + "'");
   Op op;
   op.code = spec->code;
   std::size_t known = 0;
@@ -137,17 +100,14 @@ Op read_op(const RawNode& node, bool in_body) {
     ++known;
   }
   const RawAttr* types = node.find("_types");
-  require_graph(types != nullptr && types->kind == RawAttr::Kind::list, "no _types");
+  require_graph(types != nullptr && types->kind == RawAttr::Kind::list && types->integers.empty(),
+                "no _types");
   ++known;
-  for (const std::string& text : types->texts) {
-    op.types.push_back(ValueType::parse(text));
-    if (op.types.back().lanes >
-        kMaxBufferBytes / std::max<std::uint64_t>(8, op.types.back().planes))
-      throw Error("E-graph-limit", "a value of too many bytes");
-  }
+  for (const std::string& text : types->texts) op.types.push_back(ValueType::parse(text));
   if (const RawAttr* loc = node.find("_loc"); loc != nullptr) {
-    require_graph(loc->kind == RawAttr::Kind::text, "_loc is no string");
-    op.label = label_of(loc->text);
+    require_graph(loc->kind == RawAttr::Kind::text && !loc->text.empty() && is_utf8(loc->text),
+                  "_loc is no string, or an empty one");
+    op.label = printable(loc->text);
     ++known;
   }
   if (node.find("T") != nullptr) ++known;
@@ -171,8 +131,14 @@ void check_dtype(const RawNode& node, const ValueType* type) {
 class Loader {
  public:
   explicit Loader(const RawGraph& graph) : graph_(graph) {
-    for (const RawFunction& f : graph.functions)
-      if (!functions_.emplace(f.name, &f).second) bad("two functions of one name");
+    // Names are numbers, so they are distinct; equal bodies share a function.
+    std::unordered_set<std::string> bodies;
+    for (std::size_t i = 0; i < graph.functions.size(); ++i) {
+      const RawFunction& f = graph.functions[i];
+      require_graph(f.name == "fused_" + std::to_string(i), "functions are not named in order");
+      if (!bodies.insert(write_body(f)).second) bad("two functions are equal");
+      functions_.emplace(f.name, i);
+    }
   }
 
   Program run();
@@ -184,7 +150,8 @@ class Loader {
   void add_step(std::uint32_t index);
 
   const RawGraph& graph_;
-  std::unordered_map<std::string, const RawFunction*> functions_;
+  std::unordered_map<std::string, std::size_t> functions_;
+  std::size_t used_functions_ = 0;  // those before it are used
   std::size_t total_ops_ = 0;
   Program p_;
 };
@@ -204,6 +171,9 @@ std::uint32_t Loader::resolve(const std::string& input, std::size_t node) const 
     require_graph(parsed.ec == std::errc() && parsed.ptr == end && result > 0,
                   "an input that is no node");
   }
+  std::string shortest = numbered('n', op);
+  if (result > 0) shortest.append(":").append(std::to_string(result));
+  require_graph(input == shortest, "an input's number is not in its shortest form");
   require_graph(op < node, "an input that is not computed before");
   require_graph(result < p_.ops[op].results.size(), "an input that its node does not have");
   return p_.ops[op].results[result];
@@ -215,6 +185,7 @@ Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>
   require_graph(function.inputs.size() == arguments.size(), "body and node differ in operands");
   std::unordered_map<std::string, std::uint32_t> names;
   std::uint32_t next = 0;
+  std::vector<ValueType> types = arguments;  // of all values; check_body() infers them anew
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const auto& arg = function.inputs[i];
     require_graph(arg.name == numbered('a', i) && arg.type == dtype_of(arguments[i]),
@@ -237,6 +208,7 @@ Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>
     for (const std::string& input : node.inputs) op.operands.push_back(value(input));
     check_dtype(node, &op.types[0]);
     op.results.push_back(next);
+    types.push_back(op.types[0]);
     names.emplace(name + ":out:0", next++);
     body.ops.push_back(std::move(op));
   }
@@ -246,6 +218,8 @@ Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>
     const std::string name = numbered('r', i);
     require_graph(function.outputs[i].name == name && results.contains(name), "a body's results");
     body.results.push_back(value(results[name]));
+    require_graph(function.outputs[i].type == dtype_of(types[body.results.back()]),
+                  "the type of a body's result");
   }
   return body;
 }
@@ -264,7 +238,9 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
   if (op.code == OpCode::Fused) {
     const auto function = functions_.find(node.find("f")->text);
     require_graph(function != functions_.end(), "a body that is not in the library");
-    auto body = std::make_shared<Body>(read_body(*function->second, operands));
+    require_graph(function->second <= used_functions_, "functions are not in order of their use");
+    if (function->second == used_functions_) ++used_functions_;
+    auto body = std::make_shared<Body>(read_body(graph_.functions[function->second], operands));
     inferred = check_body(*body);
     op.body = std::move(body);
   } else {
@@ -285,7 +261,7 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
     p_.producer.push_back(static_cast<std::uint32_t>(index));
   }
   if (op.code == OpCode::Transfer) {
-    const std::string step = label_of(op.attributes.text("step"));
+    const std::string step = printable(op.attributes.text("step"));
     op.label = op.label.empty() ? step : step + ", " + op.label;
   }
   p_.ops.push_back(std::move(op));
@@ -329,13 +305,21 @@ Program Loader::run() {
   require_graph(!graph_.nodes.empty() && graph_.nodes[0].name == "program" &&
                     graph_.nodes[0].op == "MpccProgram",
                 "the first node is not the program's");
+  const RawNode& header = graph_.nodes[0];
+  require_graph(header.inputs.empty() && header.device.empty() && header.attrs.size() == 1 &&
+                    header.attrs[0].first == "_attrs" &&
+                    header.attrs[0].second.kind == RawAttr::Kind::text,
+                "the program's node has something else than its attributes");
+  check_module_attributes(header.attrs[0].second.text);
+  require_graph(graph_.producer == kProducer && graph_.min_consumer == 0, "the version");
   for (std::size_t i = 1; i < graph_.nodes.size(); ++i) {
     try {
       add_node(i - 1, graph_.nodes[i]);
     } catch (const Error& error) {
-      throw error.within("node " + std::to_string(i - 1) + " " + label_of(graph_.nodes[i].op));
+      throw error.within("node " + std::to_string(i - 1) + " " + printable(graph_.nodes[i].op));
     }
   }
+  require_graph(used_functions_ == graph_.functions.size(), "a function that nothing uses");
   for (std::uint32_t i = 0; i < p_.ops.size(); ++i)
     p_.order[index_of(p_.steps[i].place)].push_back(i);
   for (auto& order : p_.order)
@@ -371,7 +355,12 @@ std::string link_name(Place from, Place to) {
 }
 
 Program load_program(std::span<const std::byte> bytes) {
-  Program program = Loader(read_graphdef(bytes)).run();
+  const RawGraph graph = read_graphdef(bytes);
+  Program program = Loader(graph).run();
+  const std::string written = write_graphdef(graph);
+  if (written.size() != bytes.size() ||
+      std::memcmp(written.data(), bytes.data(), bytes.size()) != 0)
+    bad("the encoding is not the one that is written");
   program.hash = net::sha256(bytes);
   return program;
 }

@@ -244,11 +244,13 @@ std::vector<ValueType> Checker::run() {
       return {source()};
     case OpCode::Encode:
       need(xs_[0].kind == Kind::clear, "needs a clear tensor");
-      integer("frac", 0, 512);
-      need(attrs_.real("lo") <= attrs_.real("hi"), "empty range");
+      integer("frac", 0, kMaxFraction);
+      need(std::isfinite(attrs_.real("lo")) && std::isfinite(attrs_.real("hi")) &&
+               attrs_.real("lo") <= attrs_.real("hi"),
+           "lo and hi must be finite, lo not above hi");
       return {ValueType::ring(xs_[0].shape, attrs_.integer("ring"), xs_[0].place)};
     case OpCode::Decode:
-      integer("frac", 0, 512);
+      integer("frac", 0, kMaxFraction);
       return {ValueType::clear(ring(0).shape, xs_[0].place)};
     case OpCode::Output:
       need(xs_[0].kind == Kind::clear, "needs a clear tensor");
@@ -401,20 +403,20 @@ std::vector<Place> key_holders(std::string_view key) {
     const auto plus = rest.find('+');
     holders.push_back(parse_place(rest.substr(0, plus)));
     if (holders.size() > 1 && holders.back() <= holders[holders.size() - 2])
-      throw Error("E-graph-key", "holders of a key are not in order: " + std::string(key));
+      throw Error("E-graph-key", "holders of a key are not in order: " + printable(key));
     if (plus == std::string_view::npos) break;
     rest.remove_prefix(plus + 1);
   }
   if (holders.size() < 2)
-    throw Error("E-graph-key", "a key needs two or more holders: " + std::string(key));
+    throw Error("E-graph-key", "a key needs two or more holders: " + printable(key));
   return holders;
 }
 
 std::pair<std::int64_t, std::int64_t> table_planes(const Ints& blocks) {
   std::int64_t index = 0;
   std::int64_t tables = 0;
-  if (blocks.empty() || blocks.size() > 64)
-    throw Error("E-graph-op", "needs between 1 and 64 blocks");
+  if (blocks.empty() || blocks.size() > kMaxBlocks)
+    throw Error("E-graph-op", "needs between 1 and " + std::to_string(kMaxBlocks) + " blocks");
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     if (blocks[i] < 1 || blocks[i] > 6)
       throw Error("E-graph-op", "block sizes must be 1 to 6 bits");
@@ -434,7 +436,7 @@ std::vector<std::int64_t> conv_output_shape(const Ints& x, const Ints& w, const 
   const std::size_t rank = x.size() - 2;
   need(strides.size() == rank && dilations.size() == rank && pads.size() == 2 * rank,
        "strides, dilations and pads do not fit the rank");
-  constexpr std::int64_t kMost = 1 << 24;
+  constexpr auto kMost = static_cast<std::int64_t>(kMaxConvSize);
   const auto within = [&](const Ints& v, std::int64_t low) {
     return std::ranges::all_of(v, [&](std::int64_t i) { return i >= low && i <= kMost; });
   };
@@ -467,6 +469,7 @@ std::vector<ValueType> check_body(const Body& body) {
   std::size_t lanes = first != nullptr ? first->lanes : 0;
   Place place = first != nullptr ? first->place : Place::P0;
   bool known = first != nullptr;
+  std::string phase;  // of the draws so far
   const auto agree = [&](const ValueType& t) {
     if (!known) {
       lanes = t.lanes;
@@ -479,8 +482,12 @@ std::vector<ValueType> check_body(const Body& body) {
   for (const auto& t : body.arguments) agree(t);
   for (const Op& op : body.ops) {
     const OpSpec& spec = spec_of(op.code);
-    if (!spec.elementwise && op.code != OpCode::Reshape)
-      fail(std::string(spec.name) + " is not elementwise");
+    if (!spec.elementwise) fail(std::string(spec.name) + " is not elementwise");
+    if (op.attributes.has("phase")) {
+      const std::string& own = op.attributes.text("phase");
+      if (phase.empty()) phase = own;
+      if (own != phase) fail("draws of two phases");
+    }
     std::vector<ValueType> operands;
     for (const std::uint32_t v : op.operands) {
       if (v >= values.size()) fail("use of a value before it is computed");
@@ -496,6 +503,7 @@ std::vector<ValueType> check_body(const Body& body) {
       values.push_back(std::move(types[i]));
     }
   }
+  if (body.results.empty()) fail("gives no value");
   std::vector<ValueType> results;
   for (const std::uint32_t v : body.results) {
     if (v >= values.size()) fail("a result that is not computed");

@@ -44,22 +44,33 @@ bool take(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
+ValueType sized(ValueType t) {
+  if (t.bytes() > kMaxBufferBytes) fail("a value of " + std::to_string(t.bytes()) + " bytes");
+  return t;
+}
+
 std::int64_t take_number(std::string_view& text) {
   std::int64_t n = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (error != std::errc() || n < 0) fail("a size is expected at '" + std::string(text) + "'");
+  if (error != std::errc() || n < 0) fail("a size is expected at '" + printable(text) + "'");
   text.remove_prefix(static_cast<std::size_t>(end - text.data()));
   return n;
 }
 
 }  // namespace
 
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, 200)) out += (c >= 0x20 && c < 0x7f) ? c : '?';
+  return out;
+}
+
 std::string_view place_name(Place place) noexcept { return kPlaceNames[index_of(place)]; }
 
 Place parse_place(std::string_view name) {
   for (std::size_t i = 0; i < kPlaces; ++i)
     if (kPlaceNames[i] == name) return static_cast<Place>(i);
-  throw Error("E-graph-place", "unknown place '" + std::string(name.substr(0, 40)) + "'");
+  throw Error("E-graph-place", "unknown place '" + printable(name.substr(0, 40)) + "'");
 }
 
 std::size_t ValueType::word() const noexcept {
@@ -107,7 +118,7 @@ ValueType ValueType::ring(std::vector<std::int64_t> shape, std::int64_t bits, Pl
   t.place = place;
   t.lanes = count_elements(shape);
   t.shape = std::move(shape);
-  return t;
+  return sized(std::move(t));
 }
 
 ValueType ValueType::bit_planes(std::int64_t lanes, std::int64_t planes, Place place) {
@@ -119,7 +130,7 @@ ValueType ValueType::bit_planes(std::int64_t lanes, std::int64_t planes, Place p
   t.place = place;
   t.lanes = static_cast<std::size_t>(lanes);
   t.planes = static_cast<std::size_t>(planes);
-  return t;
+  return sized(std::move(t));
 }
 
 ValueType ValueType::clear(std::vector<std::int64_t> shape, Place place) {
@@ -128,14 +139,14 @@ ValueType ValueType::clear(std::vector<std::int64_t> shape, Place place) {
   t.place = place;
   t.lanes = count_elements(shape);
   t.shape = std::move(shape);
-  return t;
+  return sized(std::move(t));
 }
 
 ValueType ValueType::parse(std::string_view text) {
   if (text.size() > 256) fail("a type of " + std::to_string(text.size()) + " characters");
   const std::string whole(text);
   const auto at = text.rfind('@');
-  if (at == std::string_view::npos) fail("no place in '" + whole + "'");
+  if (at == std::string_view::npos) fail("no place in '" + printable(whole) + "'");
   const Place place = parse_place(text.substr(at + 1));
   text = text.substr(0, at);
   std::int64_t ring = 0;
@@ -147,35 +158,37 @@ ValueType ValueType::parse(std::string_view text) {
   else if (take(text, "bits<"))
     bits = true;
   else if (!take(text, "clear<"))
-    fail("unknown type '" + whole + "'");
-  if (!text.ends_with('>')) fail("no '>' in '" + whole + "'");
+    fail("unknown type '" + printable(whole) + "'");
+  if (!text.ends_with('>')) fail("no '>' in '" + printable(whole) + "'");
   text.remove_suffix(1);
   if (bits) {
     const std::int64_t lanes = take_number(text);
-    if (!take(text, "x")) fail("bits<lanes x planes> expected in '" + whole + "'");
+    if (!take(text, "x")) fail("bits<lanes x planes> expected in '" + printable(whole) + "'");
     const std::int64_t planes = take_number(text);
-    if (!text.empty()) fail("bad type '" + whole + "'");
-    return bit_planes(lanes, planes, place);
+    if (!text.empty()) fail("bad type '" + printable(whole) + "'");
+    ValueType t = bit_planes(lanes, planes, place);
+    if (t.str() != whole) fail("'" + printable(whole) + "' is not in its printed form");
+    return t;
   }
   if (ring == 0) {
-    if (!text.ends_with("f32")) fail("clear values are f32, not '" + whole + "'");
+    if (!text.ends_with("f32")) fail("clear values are f32, not '" + printable(whole) + "'");
     text.remove_suffix(3);
     if (!text.empty()) {
-      if (!text.ends_with('x')) fail("bad type '" + whole + "'");
+      if (!text.ends_with('x')) fail("bad type '" + printable(whole) + "'");
       text.remove_suffix(1);
-      if (text.empty()) fail("bad type '" + whole + "'");
+      if (text.empty()) fail("bad type '" + printable(whole) + "'");
     }
   }
   std::vector<std::int64_t> shape;
   while (!text.empty()) {
     shape.push_back(take_number(text));
-    if (shape.size() > kMaxRank) fail("rank of '" + whole + "'");
+    if (shape.size() > kMaxRank) fail("rank of '" + printable(whole) + "'");
     if (text.empty()) break;
-    if (!take(text, "x") || text.empty()) fail("bad type '" + whole + "'");
+    if (!take(text, "x") || text.empty()) fail("bad type '" + printable(whole) + "'");
   }
   ValueType t = ring != 0 ? ValueType::ring(std::move(shape), ring, place)
                           : ValueType::clear(std::move(shape), place);
-  if (t.str() != whole) fail("'" + whole + "' is not in its printed form");
+  if (t.str() != whole) fail("'" + printable(whole) + "' is not in its printed form");
   return t;
 }
 

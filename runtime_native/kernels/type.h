@@ -13,7 +13,12 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/limits.h"
+
 namespace mpcc {
+
+// Text of a file for errors and reports: cut to 200 characters, plain ASCII.
+std::string printable(std::string_view text);
 
 enum class Place : std::uint8_t { P0, P1, P2, client, model };
 inline constexpr std::size_t kPlaces = 5;
@@ -28,12 +33,6 @@ inline constexpr std::size_t index_of(Place place) noexcept {
 // Lanes of one bit-sliced block, and bytes of one of its planes: a cache line.
 inline constexpr std::size_t kBlockLanes = 512;
 inline constexpr std::size_t kPlaneBytes = kBlockLanes / 8;
-
-// Limits for types that come from a file. No program of use comes near them, and products of a few
-// of them stay far from overflow.
-inline constexpr std::size_t kMaxRank = 8;
-inline constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 40;
-inline constexpr std::uint64_t kMaxPlanes = 1 << 16;
 
 // Bytes of a bit-sliced buffer: full blocks of 64-byte planes, then a last block of 1..512 lanes
 // whose planes have ceil(lanes / 8) bytes.
@@ -64,7 +63,7 @@ struct ValueType {
 
   friend bool operator==(const ValueType&, const ValueType&) = default;
 
-  // Throw Error("E-graph-type") beyond the limits above.
+  // Throw Error("E-graph-type") beyond the limits of limits.h.
   static ValueType ring(std::vector<std::int64_t> shape, std::int64_t bits, Place place);
   static ValueType bit_planes(std::int64_t lanes, std::int64_t planes, Place place);
   static ValueType clear(std::vector<std::int64_t> shape, Place place);

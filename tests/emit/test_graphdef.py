@@ -195,10 +195,9 @@ def test_the_error_names_node_and_field():
 def test_limits(monkeypatch):
     data = emit(every_op())
     for name, value, what in (
-        ("MAX_BYTES", len(data) - 1, "bytes of the program"),
+        ("MAX_PROGRAM_BYTES", len(data) - 1, "bytes of the program"),
         ("MAX_OPS", 20, "nodes"),
         ("MAX_LIST", 3, "items of a list"),
-        ("MAX_BUFFER_BYTES", 100, "bytes of a value"),
         ("MAX_NESTING", 1, "nesting"),
     ):
         with monkeypatch.context() as patch:

@@ -11,6 +11,7 @@ from benchmarks.models import NETWORKS, sample_inputs
 from examples.blazeface import model as blazeface
 from mpcc.errors import MpccError
 from mpcc.frontend import Port, import_onnx
+from mpcc.frontend.importer import Disclosed
 from mpcc.frontend.onnx.fold import FOLDABLE
 from mpcc.frontend.onnx.loader import OPERATORS, supported
 from mpcc.ir.dialects import DIALECTS
@@ -246,7 +247,9 @@ def test_a_shape_made_of_weights_is_refused():
 def test_a_pad_value_is_disclosed_but_not_one_made_of_weights():
     pads = {"p": np.array([1, 1]), "v": np.array(2.5, F)}
     nodes = [node("Pad", ["x", "p", "v"], ["y"], name="edge")]
-    assert imported(model(nodes, {"x": (2,)}, constants=pads)).disclosed == ("Pad edge: value 2.5",)
+    assert imported(model(nodes, {"x": (2,)}, constants=pads)).disclosed == (
+        Disclosed("Pad", "edge", "value", 2.5),
+    )
     nodes = [node("Neg", ["v"], ["u"]), node("Pad", ["x", "p", "u"], ["y"])]
     assert "computed from weights" in refused(model(nodes, {"x": (2,)}, constants=pads))[0][1]
 

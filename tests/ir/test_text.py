@@ -1,5 +1,7 @@
 """The text form: round trips of every op, and errors that point at the right place."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from examples.blazeface import model as blazeface
 from mpcc.errors import MpccError
 from mpcc.frontend import import_onnx
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.dot import to_dot
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.verify import verify
 from tests.ir.samples import SAMPLES
@@ -78,6 +81,32 @@ module tensor {
   }
 }
 """
+
+
+def test_a_part_keeps_its_lines_and_names():
+    """Some ops only, with their bodies, under the names that they have in the whole text."""
+    module = SAMPLES["party"]()
+    lines = print_module(module).splitlines()
+    for names in (("party.fused",), ("party.transfer", "party.output"), ()):
+        shown = print_module(module, lambda op, names=names: op.name in names).splitlines()
+        assert [x for x in lines if x in shown] == shown
+        assert shown[:2] + shown[-2:] == lines[:2] + lines[-2:]
+        count = sum(op.name in names for op in module.main.ops)
+        inside = 4 if "party.fused" in names else 0
+        assert len(shown) == 4 + count + inside
+    assert print_module(module, lambda op: True).splitlines() == lines
+
+
+def test_a_part_as_a_graph_has_the_edges_between_its_nodes():
+    module = SAMPLES["party"]()
+    whole, none = to_dot(module), to_dot(module, lambda op: False)
+    assert len(none.splitlines()) == 3
+    at = {i for i, op in enumerate(module.main.ops) if op.name != "party.transfer"}
+    part = to_dot(module, lambda op: op.name != "party.transfer")
+    assert {int(n) for n in re.findall(r"^  n(\d+) \[label", part, re.MULTILINE)} == at
+    edges = set(re.findall(r"n\d+ -> n\d+", whole))
+    kept = {e for e in edges if {int(n) for n in re.findall(r"\d+", e)} <= at}
+    assert set(re.findall(r"n\d+ -> n\d+", part)) == kept < edges
 
 
 def test_comments_and_spacing_are_free():

@@ -3,7 +3,7 @@
 ::
 
     // what the case shows
-    // pass: fold-transposes
+    // pass: fold-transposes        and lines with options that are no text, see ``made``
     module tensor { ... }
     // expected
     // note: remarks of the pass
@@ -20,32 +20,49 @@ import pytest
 
 from mpcc.errors import MpccError
 from mpcc.ir.dialects import DIALECTS
-from mpcc.ir.interp import real
+from mpcc.ir.interp import party, real
+from mpcc.ir.phi import Phi
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.verify import verify
 from mpcc.passes import PASSES
-from mpcc.passes.base import make_pass
-from mpcc.passes.pipeline import TENSOR
+from mpcc.passes.base import Pass, make_pass
+from mpcc.passes.lower_secure_to_party import LowerSecureToParty
+from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.protocols import lower_program, protocol_named
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 MARK = "// expected\n"
-TENSOR_PASSES = {p.name for p in TENSOR}
-# Folders of other tests hold other things.
-CASES = sorted(p for name in TENSOR_PASSES for p in (GOLDEN / name).glob("*.mpcc"))
+CASES = sorted(GOLDEN.glob("*/*.mpcc"))
+LOWERINGS = {LowerTensorToSecure.name, LowerSecureToParty.name}
 
 
 @dataclass
 class Case:
     head: str
-    pass_text: str
     expected: str
 
     @classmethod
     def read(cls, path: Path) -> "Case":
         head, mark, expected = path.read_text().partition(MARK)
-        (line,) = [x for x in head.splitlines() if x.startswith("// pass: ")]
         assert head.startswith("// "), "the first line says what the case shows"
-        return cls(head if mark else head.rstrip() + "\n", line.removeprefix("// pass: "), expected)
+        return cls(head if mark else head.rstrip() + "\n", expected)
+
+    def line(self, key: str) -> str:
+        (found,) = [x for x in self.head.splitlines() if x.startswith(f"// {key}: ")]
+        return found.removeprefix(f"// {key}: ")
+
+    @property
+    def pass_text(self) -> str:
+        return self.line("pass")
+
+    def made(self) -> Pass:
+        """The pass; the options of lowerings have lines of their own."""
+        if self.pass_text == LowerTensorToSecure.name:
+            return LowerTensorToSecure(Phi.from_json(self.line("phi")))
+        if self.pass_text == LowerSecureToParty.name:
+            protocol = protocol_named(self.line("protocol"))
+            return LowerSecureToParty(lambda module: lower_program(module, protocol).party)
+        return make_pass(self.pass_text, PASSES)
 
     def module(self):
         module = parse_module(self.head, DIALECTS)
@@ -53,7 +70,7 @@ class Case:
         return module
 
     def run(self):
-        return make_pass(self.pass_text, PASSES).run(self.module())
+        return self.made().run(self.module())
 
     def outcome(self) -> str:
         try:
@@ -66,6 +83,20 @@ class Case:
 
 def identifier(path: Path) -> str:
     return f"{path.parent.name}/{path.stem}"
+
+
+def of_level(level: str) -> list[Path]:
+    """Cases of passes from this level to itself."""
+    return [
+        path
+        for path in CASES
+        if PASSES[path.parent.name].level == level and path.parent.name not in LOWERINGS
+    ]
+
+
+def test_every_folder_is_a_pass_and_every_pass_has_one():
+    assert {p.name for p in GOLDEN.iterdir()} == PASSES.keys()
+    assert {p for p in GOLDEN.rglob("*") if p.is_file()} == set(CASES)
 
 
 @pytest.mark.parametrize("path", CASES, ids=identifier)
@@ -89,13 +120,15 @@ def test_modified_is_truthful_and_a_second_run_changes_nothing(path):
     result = case.run()
     text = print_module(result.module)
     assert result.modified == (text != print_module(case.module()))
-    again = make_pass(case.pass_text, PASSES).run(result.module)
+    if path.parent.name in LOWERINGS:
+        return
+    again = case.made().run(result.module)
     assert not again.modified
     assert print_module(again.module) == text
 
 
-@pytest.mark.parametrize("path", CASES, ids=identifier)
-def test_meaning_is_unchanged(path):
+@pytest.mark.parametrize("path", of_level("tensor"), ids=identifier)
+def test_meaning_of_tensor_passes_is_unchanged(path):
     before, result = Case.read(path).module(), Case.read(path).run()
     rng = np.random.default_rng(5)
 
@@ -106,15 +139,39 @@ def test_meaning_is_unchanged(path):
         }
 
     constants, inputs = draw("tensor.weight"), draw("tensor.input")
+    names = [op.attrs["name"] for op in result.module.main.walk("tensor.weight")]
     want = real.run(before, constants, inputs)
-    have = real.run(result.module, constants, inputs)
+    have = real.run(result.module, {n: constants[result.renamed.get(n, n)] for n in names}, inputs)
     assert want.keys() == have.keys()
     assert want
     for name, array in want.items():
         np.testing.assert_array_equal(have[name], array)
 
 
-@pytest.mark.parametrize("name", sorted(TENSOR_PASSES))
+@pytest.mark.parametrize("path", of_level("party"), ids=identifier)
+def test_meaning_and_messages_of_party_passes_are_unchanged(path):
+    before, after = Case.read(path).module(), Case.read(path).run().module
+    rng = np.random.default_rng(5)
+    inputs = {
+        op.attrs["name"]: rng.standard_normal(op.attrs["shape"])
+        for op in before.main.walk("party.input")
+    }
+    weights = {
+        op.attrs["name"]: rng.integers(0, 2**63, op.attrs["shape"], np.uint64)
+        for op in before.main.walk("party.weight")
+    }
+    want, have = (party.run(m, weights, inputs, seed=4, record=True) for m in (before, after))
+    assert want.outputs.keys() == have.outputs.keys()
+    for name, array in want.outputs.items():
+        np.testing.assert_array_equal(have.outputs[name], array)
+
+    def sent(run):
+        return sorted((m.step, m.link, m.depth, m.payload.tobytes()) for m in run.messages)
+
+    assert sent(want) == sent(have)
+
+
+@pytest.mark.parametrize("name", sorted(PASSES.keys() - LOWERINGS))
 def test_every_pass_has_a_case_that_changes_and_one_that_does_not(name):
     results = [Case.read(p).run() for p in CASES if p.parent.name == name]
     assert {r.modified for r in results} == {True, False}

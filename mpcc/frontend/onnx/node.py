@@ -8,7 +8,15 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import numpy as np
 import onnx
 
-from mpcc.frontend.importer import Array, Builder, Constant, Operand, Unsupported, type_of
+from mpcc.frontend.importer import (
+    Array,
+    Builder,
+    Constant,
+    Disclosed,
+    Operand,
+    Unsupported,
+    type_of,
+)
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, Operation
 from mpcc.ir.ops import tensor
@@ -108,7 +116,7 @@ class Node:
         if found.derived or found.array.size != 1:
             self.refuse(f"{what} is computed from weights, and would be public")
         number = float(found.array.reshape(-1)[0])
-        self.builder.disclose(f"{self.op} {self.label}: {what} {number!r}")
+        self.builder.disclose(Disclosed(self.op, self.label, what, number))
         return number
 
     # --- attributes

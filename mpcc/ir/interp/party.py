@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from mpcc.errors import MpccError
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import party
-from mpcc.ir.schedule import ONLINE, SETUP, link_name, schedule
+from mpcc.ir.schedule import ONLINE, SETUP, Message, schedule
 from mpcc.ir.types import ClearType, PartyType, RingType, Type
 
-__all__ = ["FreshKeys", "KeySource", "Message", "Run", "SeededKeys", "Session", "aes_ctr", "run"]
+__all__ = ["FreshKeys", "KeySource", "Run", "SeededKeys", "Sent", "Session", "aes_ctr", "run"]
 
 Array = npt.NDArray[Any]
 
@@ -86,29 +86,16 @@ class FreshKeys:
 
 
 @dataclass(frozen=True, repr=False)
-class Message:
-    """One executed transfer.
+class Sent(Message):
+    """One executed transfer: the scheduled message with what was measured.
 
     Attributes:
-        id: position among all transfers of the program.
-        depth: 1 + largest depth of what the payload depends on, within the phase.
+        nbytes: measured.
+        depth: measured: 1 + largest depth of what the payload depends on, within the phase.
         payload: bytes sent; None unless payloads are recorded.
     """
 
-    id: int
-    source: str
-    to: str
-    nbytes: int
-    depth: int
-    phase: str
-    step: str
-    loc: str
     payload: npt.NDArray[np.uint8] | None = None
-
-    @property
-    def link(self) -> str:
-        """Name of the directed link."""
-        return link_name(self.source, self.to)
 
 
 @dataclass(repr=False)
@@ -123,7 +110,7 @@ class Run:
 
     outputs: dict[str, Array] = field(default_factory=dict)
     values: dict[Value, Array] = field(default_factory=dict)
-    messages: list[Message] = field(default_factory=list)
+    messages: list[Sent] = field(default_factory=list)
 
     @property
     def rounds(self) -> int:
@@ -178,10 +165,9 @@ class Session:
         self._weights = weights
         self._keys = keys
         self._record = record
-        self._ids: dict[Op, int] = {}
-        for op in self._function.walk("party.transfer"):
-            self._ids[op] = len(self._ids)
-        steps = schedule(module).steps
+        plan = schedule(module)
+        steps = plan.steps
+        self._planned = {steps[m.index].op: m for m in plan.messages}
         self._setup_ops = [s.op for s in steps if s.phase == SETUP]
         self._online_ops = [s.op for s in steps if s.phase == ONLINE]
         needed = {v for op in self._online_ops for v in op.operands}
@@ -224,7 +210,7 @@ class Session:
             args = [env[v] for v in op.operands]
             if op.definition is party.Transfer:
                 below += 1
-                result.messages.append(self._message(op, below, phase, args[0]))
+                result.messages.append(self._sent(op, below, args[0]))
             if op.definition is party.Output:
                 result.outputs[op.attrs["name"]] = args[0]
             for value, array in zip(
@@ -242,22 +228,12 @@ class Session:
                 result.values[value] = env[value]
         return result
 
-    def _message(self, op: Op, depth: int, phase: str, payload: Array) -> Message:
-        source: Any = op.operands[0].type
+    def _sent(self, op: Op, depth: int, payload: Array) -> Sent:
         data = None
         if self._record:
             data = np.frombuffer(np.ascontiguousarray(payload).tobytes(), np.uint8)
-        return Message(
-            self._ids[op],
-            source.place,
-            op.attrs["to"],
-            source.nbytes,
-            depth,
-            phase,
-            op.attrs["step"],
-            op.loc,
-            data,
-        )
+        measured = {"nbytes": payload.nbytes, "depth": depth, "payload": data}
+        return Sent(**{**vars(self._planned[op]), **measured})
 
     def _evaluate(
         self, op: Op, args: list[Array], phase: str, inputs: Mapping[str, Array]
@@ -272,7 +248,8 @@ class Session:
         if op.definition is party.Weight:
             return [_given(self._weights, op, "weight", type_)]
         if op.definition in (party.DrawRing, party.DrawBits):
-            data = self._keys.draw(op.attrs["key"], phase, op.attrs["stream"], type_.nbytes)
+            own = SETUP if op.attrs["phase"] == SETUP else phase
+            data = self._keys.draw(op.attrs["key"], own, op.attrs["stream"], type_.nbytes)
             return [_buffer(type_, data)]
         types: list[Type] = [v.type for v in op.operands]
         definition = op.definition

@@ -9,7 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.ir.define import Attr, Attributes, InferenceError, Operation
-from mpcc.ir.types import PLACES, BitsType, PartyType, RingType, Shape, Type, element_count
+from mpcc.ir.limits import MAX_BUFFER_BYTES, MAX_ELEMENTS, MAX_PLANES, MAX_RANK
+from mpcc.ir.types import (
+    PLACES,
+    BitsType,
+    ClearType,
+    PartyType,
+    RingType,
+    Shape,
+    Type,
+    element_count,
+)
 
 __all__ = [
     "PHASES",
@@ -18,12 +28,16 @@ __all__ = [
     "SHAPE_ATTR",
     "Array",
     "PartyOperation",
+    "bits_result",
     "bits_type",
     "check_lanes",
     "checked_place",
     "checked_ring",
     "checked_shape",
+    "clear_result",
     "fail",
+    "lane_count",
+    "ring_result",
     "ring_type",
     "same_types",
     "word_dtype",
@@ -31,7 +45,8 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-PHASES = ("setup", "offline", "online")
+PHASES = ("setup", "online")
+"""Phases of keys and ops: once per session, once per run."""
 
 PLACE_ATTR = Attr("str", "place that runs the op")
 SHAPE_ATTR = Attr("ints", "shape of the result")
@@ -78,10 +93,50 @@ def checked_ring(cls: type[Operation], ring: int) -> int:
 
 
 def checked_shape(cls: type[Operation], shape: Shape) -> Shape:
-    """The shape, if no dimension is negative."""
+    """The shape, if no dimension is negative and it is within the limits."""
+    if len(shape) > MAX_RANK:
+        raise fail(cls, f"a tensor has at most {MAX_RANK} axes, not {len(shape)}")
     if any(d < 0 for d in shape):
         raise fail(cls, f"negative dimension in {shape}")
+    # An empty tensor is held to the limit of its other axes, so that strides stay small.
+    if element_count(tuple(d for d in shape if d)) > MAX_ELEMENTS:
+        raise fail(cls, f"a tensor has at most {MAX_ELEMENTS} elements, not the {shape} given")
     return shape
+
+
+def _checked_bytes(cls: type[Operation], nbytes: int) -> None:
+    if nbytes > MAX_BUFFER_BYTES:
+        raise fail(cls, f"a value has at most {MAX_BUFFER_BYTES} bytes, not {nbytes}")
+
+
+def ring_result(cls: type[Operation], shape: Shape, ring: int, place: str) -> RingType:
+    """A ring tensor as a result; refused beyond the limits of :mod:`mpcc.ir.limits`."""
+    result = RingType(checked_shape(cls, shape), checked_ring(cls, ring), checked_place(cls, place))
+    _checked_bytes(cls, result.nbytes)
+    return result
+
+
+def clear_result(cls: type[Operation], shape: Shape, place: str) -> ClearType:
+    """A clear tensor as a result; refused beyond the limits."""
+    result = ClearType(checked_shape(cls, shape), checked_place(cls, place))
+    _checked_bytes(cls, result.nbytes)
+    return result
+
+
+def bits_result(cls: type[Operation], lanes: int, planes: int, place: str) -> BitsType:
+    """Bits as a result; refused beyond the limits."""
+    if not 0 <= lanes <= MAX_ELEMENTS:
+        raise fail(cls, f"lanes must be 0 to {MAX_ELEMENTS}, not {lanes}")
+    if not 1 <= planes <= MAX_PLANES:
+        raise fail(cls, f"planes must be 1 to {MAX_PLANES}, not {planes}")
+    result = BitsType(lanes, planes, checked_place(cls, place))
+    _checked_bytes(cls, result.nbytes)
+    return result
+
+
+def lane_count(type_: PartyType) -> int:
+    """Lanes of bits, elements of a tensor."""
+    return type_.lanes if isinstance(type_, BitsType) else element_count(type_.shape)
 
 
 def check_lanes(cls: type[Operation], bits: BitsType, ring: RingType) -> None:

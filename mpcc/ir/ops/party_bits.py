@@ -8,8 +8,16 @@ import numpy as np
 
 from mpcc.ir.bitslice import pack_planes, unpack_planes
 from mpcc.ir.define import Attr, Attributes, Operation
-from mpcc.ir.ops.party_base import Array, PartyOperation, bits_type, fail, same_types
-from mpcc.ir.types import BitsType, PartyType, Shape, Type
+from mpcc.ir.limits import MAX_BLOCKS
+from mpcc.ir.ops.party_base import (
+    Array,
+    PartyOperation,
+    bits_result,
+    bits_type,
+    fail,
+    same_types,
+)
+from mpcc.ir.types import PartyType, Shape, Type
 
 __all__ = ["And", "Anf", "CarryTables", "Join", "Lookup", "Not", "Planes", "Xor"]
 
@@ -82,7 +90,7 @@ class Planes(PartyOperation):
             raise fail(cls, "needs distinct plane indices")
         if min(indices) < 0 or max(indices) >= x.planes:
             raise fail(cls, f"indices {indices} of {x.planes} planes")
-        return (BitsType(x.lanes, len(indices), x.place),)
+        return (bits_result(cls, x.lanes, len(indices), x.place),)
 
     @classmethod
     def evaluate(
@@ -107,7 +115,7 @@ class Join(PartyOperation):
         xs = [bits_type(cls, t) for t in types]
         if any((x.lanes, x.place) != (xs[0].lanes, xs[0].place) for x in xs):
             raise fail(cls, f"lanes or places differ: {', '.join(map(str, xs))}")
-        return (BitsType(xs[0].lanes, sum(x.planes for x in xs), xs[0].place),)
+        return (bits_result(cls, xs[0].lanes, sum(x.planes for x in xs), xs[0].place),)
 
     @classmethod
     def evaluate(
@@ -120,7 +128,9 @@ class Join(PartyOperation):
 
 def _check_blocks(cls: type[Operation], blocks: Shape) -> tuple[int, int]:
     """(index planes, table planes) of a list of block sizes."""
-    if not blocks or min(blocks) < 1 or max(blocks) > 6:
+    if not 1 <= len(blocks) <= MAX_BLOCKS:
+        raise fail(cls, f"needs 1 to {MAX_BLOCKS} blocks, not {len(blocks)}")
+    if min(blocks) < 1 or max(blocks) > 6:
         raise fail(cls, f"block sizes {blocks} must be 1 to 6 bits")
     return sum(blocks), sum((2 if i else 1) << b for i, b in enumerate(blocks))
 
@@ -147,7 +157,7 @@ class CarryTables(PartyOperation):
         index, tables = _check_blocks(cls, attrs["blocks"])
         if beta.planes != index:
             raise fail(cls, f"blocks {attrs['blocks']} of {beta.planes} planes")
-        return (BitsType(beta.lanes, tables, beta.place),)
+        return (bits_result(cls, beta.lanes, tables, beta.place),)
 
     @classmethod
     def evaluate(
@@ -192,7 +202,7 @@ class Lookup(PartyOperation):
             raise fail(cls, f"blocks {attrs['blocks']} do not fit {index} and {tables}")
         if (tables.lanes, tables.place) != (index.lanes, index.place):
             raise fail(cls, f"lanes or places of {tables} and {index} differ")
-        return (BitsType(index.lanes, 2 * len(attrs["blocks"]) - 1, index.place),)
+        return (bits_result(cls, index.lanes, 2 * len(attrs["blocks"]) - 1, index.place),)
 
     @classmethod
     def evaluate(
@@ -239,7 +249,7 @@ class Anf(PartyOperation):
                     raise fail(cls, "a monomial is a non-empty list of planes")
                 if any(type(p) is not int or not 0 <= p < x.planes for p in monomial):
                     raise fail(cls, f"monomial {monomial} of {x.planes} planes")
-        return (BitsType(x.lanes, len(terms), x.place),)
+        return (bits_result(cls, x.lanes, len(terms), x.place),)
 
     @classmethod
     def evaluate(

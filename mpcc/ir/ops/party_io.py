@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from mpcc.ir.define import Attr, Attributes, Operation
+from mpcc.ir.limits import MAX_FRACTION
 from mpcc.ir.ops.party_base import (
     PHASES,
     PLACE_ATTR,
@@ -14,10 +16,11 @@ from mpcc.ir.ops.party_base import (
     SHAPE_ATTR,
     Array,
     PartyOperation,
+    bits_result,
     checked_place,
-    checked_ring,
-    checked_shape,
+    clear_result,
     fail,
+    ring_result,
     ring_type,
     word_dtype,
 )
@@ -34,7 +37,7 @@ class Input(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        return (ClearType(checked_shape(cls, attrs["shape"]), checked_place(cls, attrs["place"])),)
+        return (clear_result(cls, attrs["shape"], attrs["place"]),)
 
 
 class Weight(PartyOperation):
@@ -50,10 +53,12 @@ class Weight(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        ring = checked_ring(cls, attrs["ring"])
-        return (
-            RingType(checked_shape(cls, attrs["shape"]), ring, checked_place(cls, attrs["place"])),
-        )
+        return (ring_result(cls, attrs["shape"], attrs["ring"], attrs["place"]),)
+
+
+def _check_frac(cls: type[Operation], attrs: Attributes) -> None:
+    if not 0 <= attrs["frac"] <= MAX_FRACTION:
+        raise fail(cls, f"fraction bits must be 0 to {MAX_FRACTION}, not {attrs['frac']}")
 
 
 class Encode(PartyOperation):
@@ -77,7 +82,11 @@ class Encode(PartyOperation):
         (x,) = types
         if not isinstance(x, ClearType):
             raise fail(cls, f"needs a clear tensor, not {x}")
-        return (RingType(x.shape, checked_ring(cls, attrs["ring"]), x.place),)
+        _check_frac(cls, attrs)
+        lo, hi = attrs["lo"], attrs["hi"]
+        if not (math.isfinite(lo) and math.isfinite(hi) and lo <= hi):
+            raise fail(cls, f"lo and hi must be finite, lo not above hi: {lo}, {hi}")
+        return (ring_result(cls, x.shape, attrs["ring"], x.place),)
 
     @classmethod
     def evaluate(
@@ -101,7 +110,8 @@ class Decode(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        return (ClearType(x.shape, x.place),)
+        _check_frac(cls, attrs)
+        return (clear_result(cls, x.shape, x.place),)
 
     @classmethod
     def evaluate(
@@ -137,12 +147,12 @@ _DRAW = {
 def _check_key(cls: type[Operation], attrs: Attributes) -> str:
     holders = attrs["key"].split("+")
     known = [p for p in PLACES if p in holders]
-    if len(known) < 2 or sorted(known) != sorted(holders):
-        raise fail(cls, f"key {attrs['key']!r} does not name two or more places")
+    if len(known) < 2 or known != holders:
+        raise fail(cls, f"key {attrs['key']!r} does not name two or more places in their order")
     if attrs["place"] not in holders:
         raise fail(cls, f"{attrs['place']} does not hold the key {attrs['key']}")
     if attrs["phase"] not in PHASES:
-        raise fail(cls, f"unknown phase {attrs['phase']!r}")
+        raise fail(cls, f"a draw's phase is {' or '.join(PHASES)}, not {attrs['phase']!r}")
     if not 0 <= attrs["stream"] < 2**63:
         raise fail(cls, f"stream id {attrs['stream']} out of range")
     return str(attrs["place"])
@@ -157,8 +167,8 @@ class DrawRing(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        ring = checked_ring(cls, attrs["ring"])
-        return (RingType(checked_shape(cls, attrs["shape"]), ring, _check_key(cls, attrs)),)
+        place = _check_key(cls, attrs)
+        return (ring_result(cls, attrs["shape"], attrs["ring"], place),)
 
 
 class DrawBits(PartyOperation):
@@ -174,9 +184,8 @@ class DrawBits(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        if attrs["lanes"] < 0 or attrs["planes"] < 1:
-            raise fail(cls, "needs lanes >= 0 and planes >= 1")
-        return (BitsType(attrs["lanes"], attrs["planes"], _check_key(cls, attrs)),)
+        place = _check_key(cls, attrs)
+        return (bits_result(cls, attrs["lanes"], attrs["planes"], place),)
 
 
 class Transfer(PartyOperation):

@@ -8,12 +8,14 @@ import numpy as np
 
 from mpcc.ir import linear
 from mpcc.ir.define import Attr, Attributes, Operation
+from mpcc.ir.limits import MAX_CONV_SIZE, MAX_ELEMENTS
 from mpcc.ir.ops.party_base import (
     SHAPE_ATTR,
     Array,
     PartyOperation,
     checked_shape,
     fail,
+    ring_result,
     ring_type,
     same_types,
 )
@@ -35,7 +37,7 @@ class Reshape(PartyOperation):
         shape = checked_shape(cls, attrs["shape"])
         if element_count(shape) != element_count(x.shape):
             raise fail(cls, f"{x} has not the elements of {shape}")
-        return (RingType(shape, x.ring, x.place),)
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -56,7 +58,7 @@ class Transpose(PartyOperation):
         x = ring_type(cls, types[0])
         if sorted(attrs["perm"]) != list(range(len(x.shape))):
             raise fail(cls, f"{attrs['perm']} is no permutation of the axes of {x}")
-        return (RingType(tuple(x.shape[p] for p in attrs["perm"]), x.ring, x.place),)
+        return (ring_result(cls, tuple(x.shape[p] for p in attrs["perm"]), x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -81,7 +83,7 @@ class Broadcast(PartyOperation):
         for size, dim in zip(x.shape, dims, strict=True):
             if not 0 <= dim < len(shape) or size not in (1, shape[dim]):
                 raise fail(cls, f"{x} does not broadcast to {shape} along {dims}")
-        return (RingType(shape, x.ring, x.place),)
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -113,7 +115,7 @@ class Pad(PartyOperation):
         if not -(2 ** (x.ring - 1)) <= attrs["value"] < 2 ** (x.ring - 1):
             raise fail(cls, f"constant {attrs['value']} does not fit {x.ring} signed bits")
         shape = tuple(a + d + b for a, d, b in zip(low, x.shape, high, strict=True))
-        return (RingType(shape, x.ring, x.place),)
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -142,10 +144,10 @@ class Slice(PartyOperation):
             raise fail(cls, f"starts, limits and strides do not fit {x}")
         shape = []
         for size, start, limit, stride in zip(x.shape, *box, strict=True):
-            if not 0 <= start <= limit <= size or stride < 1:
+            if not (0 <= start <= limit <= size and 1 <= stride <= MAX_ELEMENTS):
                 raise fail(cls, f"[{start}:{limit}:{stride}] of an axis of {size}")
             shape.append(-(-(limit - start) // stride))
-        return (RingType(tuple(shape), x.ring, x.place),)
+        return (ring_result(cls, tuple(shape), x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -176,7 +178,7 @@ class Concat(PartyOperation):
                 raise fail(cls, f"{first} and {x} do not concatenate along {axis}")
         size = sum(x.shape[axis] for x in xs)
         shape = (*first.shape[:axis], size, *first.shape[axis + 1 :])
-        return (RingType(shape, first.ring, first.place),)
+        return (ring_result(cls, shape, first.ring, first.place),)
 
     @classmethod
     def evaluate(
@@ -210,11 +212,15 @@ class Conv(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x, w = _pairs(cls, types)[0]
+        sizes = (*x.shape, *w.shape, attrs["groups"])
+        sizes += (*attrs["strides"], *attrs["pads"], *attrs["dilations"])
+        if max(sizes) > MAX_CONV_SIZE:
+            raise fail(cls, f"sizes of a convolution are at most {MAX_CONV_SIZE}, not {max(sizes)}")
         try:
             shape = linear.conv_output_shape(x.shape, w.shape, **attrs)
         except ValueError as error:
             raise fail(cls, str(error)) from None
-        return (RingType(shape, x.ring, x.place),)
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
@@ -237,7 +243,7 @@ class MatMul(PartyOperation):
         a, b = _pairs(cls, types)[0]
         if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
             raise fail(cls, f"product of {a} and {b}")
-        return (RingType((a.shape[0], b.shape[1]), a.ring, a.place),)
+        return (ring_result(cls, (a.shape[0], b.shape[1]), a.ring, a.place),)
 
     @classmethod
     def evaluate(

@@ -13,16 +13,16 @@ from mpcc.ir.ops.party_base import (
     SHAPE_ATTR,
     Array,
     PartyOperation,
+    bits_result,
     bits_type,
     check_lanes,
-    checked_ring,
-    checked_shape,
     fail,
+    ring_result,
     ring_type,
     same_types,
     word_dtype,
 )
-from mpcc.ir.types import BitsType, PartyType, RingType, Type, element_count
+from mpcc.ir.types import PartyType, Type, element_count
 
 __all__ = [
     "Add",
@@ -241,9 +241,7 @@ class FromBits(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = bits_type(cls, types[0])
-        ring = RingType(
-            checked_shape(cls, attrs["shape"]), checked_ring(cls, attrs["ring"]), x.place
-        )
+        ring = ring_result(cls, attrs["shape"], attrs["ring"], x.place)
         check_lanes(cls, x, ring)
         if x.planes > ring.ring:
             raise fail(cls, f"{x.planes} planes do not fit {ring.ring} bits")
@@ -275,7 +273,7 @@ class BitSlice(PartyOperation):
         x = ring_type(cls, types[0])
         if attrs["planes"] < 1 or attrs["shift"] < 0 or attrs["planes"] + attrs["shift"] > x.ring:
             raise fail(cls, f"bits {attrs['shift']} + {attrs['planes']} of {x.ring}")
-        return (BitsType(element_count(x.shape), attrs["planes"], x.place),)
+        return (bits_result(cls, element_count(x.shape), attrs["planes"], x.place),)
 
     @classmethod
     def evaluate(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpcc.ir.core import Op
-from mpcc.protocols.base import Add3, Builder, Lowering
+from mpcc.protocols.base import Add3, Builder, Protocol
 from mpcc.protocols.rep3 import comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.linear import Secret
 
@@ -22,7 +22,7 @@ def _product(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:
     return linear.rule_product(builder, op, factors)
 
 
-class Rep3(Lowering):
+class Rep3(Protocol):
     """Replicated secret sharing, three parties."""
 
     name = "rep3"

@@ -147,11 +147,6 @@ void unary(const BlockArgs& a) {
   for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], c, s);
 }
 
-template <class W>
-void copy_words(const BlockArgs& a) {
-  if (a.count != 0) std::memcpy(a.out, a.in[0], a.count * sizeof(W));
-}
-
 // --- owners -------------------------------------------------------------------------------------
 
 template <class W>
@@ -594,8 +589,6 @@ BlockKernel find_word(OpCode code) {
       return lookup;
     case OpCode::Anf:
       return anf;
-    case OpCode::Reshape:
-      return copy_words<W>;
     default:
       return nullptr;
   }

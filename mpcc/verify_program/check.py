@@ -1,0 +1,333 @@
+"""The leak checker: decode the program that will run, and check rules a to f.
+
+``docs/leak-checker.md`` has the rules, the proofs, and what is not covered.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpcc.artifact import Artifact
+from mpcc.emit.graphdef import emit, parse
+from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir.core import Function, Module, Op, Value
+from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.phi import Phi
+from mpcc.ir.schedule import SETUP
+from mpcc.ir.types import COMPUTE_PLACES, BitsType, ClearType, RingType
+from mpcc.ir.verify import verify
+from mpcc.passes import pipeline
+from mpcc.passes.base import Manager
+from mpcc.protocols import PROTOCOLS, lower_program, protocol_named
+from mpcc.verify_program.peeling import peel
+from mpcc.verify_program.policy import Policy, declared_policy, place_name
+from mpcc.verify_program.program import (
+    FlatOp,
+    Program,
+    check_locality,
+    check_streams,
+    flatten,
+)
+from mpcc.verify_program.report import Observer, Report
+from mpcc.verify_program.reveals import Opening, left_out, openings
+
+__all__ = ["Checked", "check_program", "compare_with_lowering", "verify_artifact"]
+
+TRUSTED = (
+    "this checker, the reader of the program, and the protocol's rules as tested: that the program "
+    "computes what the secure program says rests on them",
+    "that the secure program is the intended model: compile it yourself, or compare its text",
+    "AES-128 as a pseudorandom function; keys that only their holders have; TLS 1.3",
+    "that each place runs this program (hashes are compared) and the engine executes it as the "
+    "reference does",
+    "that places beyond those named in a row do not tell each other more than the program sends",
+    "what outputs give away of inputs and weights, as the function itself does",
+)
+"""What the verdict rests on, for the report."""
+
+
+# --- rules a to e --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Rules a to e of one program.
+
+    Attributes:
+        observers: every place alone, then the coalitions of the policy.
+        problems: of places, streams and the policy.
+        ops: number of ops of the opened program.
+    """
+
+    observers: tuple[Observer, ...]
+    problems: tuple[Diagnostic, ...]
+    ops: int
+
+    @property
+    def all_problems(self) -> tuple[Diagnostic, ...]:
+        """Those of the program, then of each observer."""
+        return (*self.problems, *(p for o in self.observers for p in o.problems))
+
+
+def _check_policy(program: Program, policy: Policy) -> list[Diagnostic]:
+    """Inputs and outputs stand where the policy says, each output once."""
+    problems: list[Diagnostic] = []
+    seen: set[str] = set()
+    for op in program.ops:
+        name = op.attrs.get("name", "")
+        if op.name == "party.output":
+            owner = policy.outputs.get(name)
+            if owner is None:
+                what = f"the policy names no output {name!r}"
+            elif owner != op.place:
+                what = f"output {name!r} belongs to {owner}, not to {op.place}"
+            elif name in seen:
+                what = f"output {name!r} is given twice"
+            else:
+                seen.add(name)
+                continue
+        elif op.name == "party.input":
+            owner = policy.inputs.get(name)
+            if owner == op.place:
+                continue
+            what = f"input {name!r} is read at {op.place}, the policy says {owner or 'nothing'}"
+        else:
+            continue
+        problems.append(Diagnostic("E-leak-reveal", what, op.where))
+    return problems
+
+
+def _nbytes(op: FlatOp) -> int:
+    return op.type.nbytes if isinstance(op.type, RingType | BitsType) else 0
+
+
+def _sentence(
+    opened: Sequence[Opening], program: Program, masked: int, coalition: bool, public: bool
+) -> str:
+    parts = []
+    for opening in opened:
+        type_ = program.ops[program.ops[opening.output].args[0]].type
+        shape = "x".join(map(str, type_.shape)) if isinstance(type_, ClearType) else ""
+        parts.append(f"the output {opening.name!r} ({shape or 'scalar'})")
+    learns = " and ".join(parts) if parts else "nothing"
+    beside = " beside what is public" if public else ""
+    if not masked and not parts:
+        return f"learns nothing{beside}: no masked message arrives"
+    why = f"proved uniform: {masked} parts of messages"
+    rest = ", and rounding coins" if coalition and parts else ""
+    return f"learns {learns}{' alone' if parts else ''}{rest}{beside}: {why}"
+
+
+def _observe(program: Program, receivers: frozenset[str], policy: Policy) -> Observer:
+    allowed = [o for o in openings(program, receivers) if policy.outputs.get(o.name) == o.owner]
+    chosen = (left_out(o, allowed) for o in allowed)
+    computing = not receivers.isdisjoint(COMPUTE_PLACES)
+    # Who also computes knows coins that the opened value depends on: it counts as the function
+    # that rule f shows it to be. Alone, an owner must be safe whatever the opened value is.
+    fixed = [] if computing else [t for o in allowed for t in o.terms]
+    result = peel(program, receivers, policy.public, {m for m in chosen if m is not None}, fixed)
+    arriving = [
+        op
+        for op in program.transfers()
+        if op.place in receivers and program.source[op.id] not in receivers
+    ]
+    setup = sum(_nbytes(op) for op in arriving if op.phase == SETUP)
+    masked = len(result.order)
+    learns = (
+        "may learn a secret"
+        if result.left
+        else _sentence(allowed, program, masked, computing, bool(policy.public))
+    )
+    return Observer(
+        places=place_name(receivers),
+        messages=len(arriving),
+        setup_bytes=setup,
+        run_bytes=sum(map(_nbytes, arriving)) - setup,
+        masked=masked,
+        opened=tuple(o.name for o in allowed),
+        learns=learns,
+        problems=result.problems,
+    )
+
+
+def check_program(module: Module, policy: Policy) -> Checked:
+    """Rules a to e on a verified party module; near-linear in its ops for every observer.
+
+    Nothing of the module is believed but its ops: labels, regions and attributes of the module
+    play no part.
+    """
+    program = flatten(module)
+    problems = check_locality(program)
+    if problems:
+        # Without places there is no telling who sees what.
+        return Checked((), tuple(problems), len(program.ops))
+    problems = check_streams(program) + _check_policy(program, policy)
+    observers = tuple(_observe(program, r, policy) for r in policy.observers())
+    return Checked(observers, tuple(problems), len(program.ops))
+
+
+# --- rule f --------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _difference(found: Op, wanted: Op, numbers: tuple[dict[Value, int], dict[Value, int]]) -> str:
+    """What two ops differ in; empty if in nothing that a program has."""
+    if found.name != wanted.name:
+        return f"is {found.name}, not {wanted.name}"
+    for key in wanted.attrs:
+        if found.attrs[key] != wanted.attrs[key]:
+            return f"{key} is {_text(found.attrs[key])}, not {_text(wanted.attrs[key])}"
+    if [numbers[0].get(v) for v in found.operands] != [numbers[1].get(v) for v in wanted.operands]:
+        return "has other operands"
+    if [str(r.type) for r in found.results] != [str(r.type) for r in wanted.results]:
+        return "has results of other types"
+    if found.loc != wanted.loc:
+        return f"comes from {_text(found.loc)!r}, not {_text(wanted.loc)!r}"
+    if found.body is not None and wanted.body is not None:
+        return _first_difference(found.body, wanted.body)[1]
+    return ""
+
+
+def _first_difference(found: Function, wanted: Function) -> tuple[int, str]:
+    """(position, what) of the first op that differs; the position is -1 if none does."""
+    numbers: tuple[dict[Value, int], dict[Value, int]] = ({}, {})
+    for table, function in zip(numbers, (found, wanted), strict=True):
+        table.update({a: i for i, a in enumerate(function.args)})
+    for position, (a, b) in enumerate(zip(found.ops, wanted.ops, strict=False)):
+        what = _difference(a, b, numbers)
+        if what:
+            return position, what if a.body is None else f"op in its region: {what}"
+        for table, op in zip(numbers, (a, b), strict=True):
+            for result in op.results:
+                table[result] = len(table)
+    if len(found.ops) != len(wanted.ops):
+        shorter = min(len(found.ops), len(wanted.ops))
+        return shorter, f"there are {len(found.ops)} ops, not {len(wanted.ops)}"
+    if [numbers[0].get(v) for v in found.returns] != [numbers[1].get(v) for v in wanted.returns]:
+        return len(found.ops) - 1, "the region returns other values"
+    return -1, ""
+
+
+def compare_with_lowering(
+    program: bytes, module: Module | None, secure: Module, protocol: str
+) -> list[Diagnostic]:
+    """Rule f: lowering the secure program again gives this program, byte for byte.
+
+    Args:
+        program: the GraphDef that will run.
+        module: what it decodes to, to say where it differs; None if that is not known.
+        secure: the verified secure program.
+        protocol: name of the protocol.
+    """
+
+    def refused(what: str, where: str = "") -> list[Diagnostic]:
+        return [Diagnostic("E-leak-program", what, where, "compile the model again")]
+
+    try:
+        lowering = protocol_named(protocol)
+        passes = pipeline.to_party(lambda level: lower_program(level, lowering).party)
+        wanted = Manager(passes).run(secure)
+        if emit(wanted) == program:
+            return []
+    # Rules of a protocol raise TypeError and the like on programs that compile never writes.
+    except (MpccError, TypeError, ValueError, KeyError) as error:
+        return refused(f"the secure program cannot be lowered again: {error}")
+    if module is None:
+        return refused("the program is not the one that the secure program gives")
+    position, what = _first_difference(module.main, wanted.main)
+    if position < 0:
+        return refused(
+            "the program's attributes or its encoding are not what the secure program gives"
+        )
+    op = module.main.ops[min(position, len(module.main.ops) - 1)] if module.main.ops else None
+    where = f"node n{position}"
+    if op is not None:
+        places = {getattr(v.type, "place", "") for v in (*op.results, *op.operands)}
+        step = f", step {op.attrs['step']!r}" if "step" in op.attrs else ""
+        where += f" {op.name} at {', '.join(sorted(places))}{step}"
+        where += f" (from {op.loc})" if op.loc else ""
+    return refused(f"the secure program gives another program: {what}", where)
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+def _check_manifest(artifact: Artifact, declared: Policy) -> list[Diagnostic]:
+    """The manifest's ports are those of the secure program."""
+    problems = []
+    for what, ports, names in (
+        ("inputs", artifact.inputs, declared.inputs),
+        ("outputs", artifact.outputs, declared.outputs),
+    ):
+        if sorted(p["name"] for p in ports) != sorted(names):
+            problems.append(
+                Diagnostic(
+                    "E-leak-manifest", f"the manifest has other {what} than the program", what
+                )
+            )
+    return problems
+
+
+def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
+    phi = Phi.from_json(json.dumps(dict(artifact.phi)))
+    weights = [op for op in secure.main.ops if op.name == "secure.weight"]
+    return {
+        "formats": f"{phi.size_bits} bits: {json.dumps(dict(artifact.phi), sort_keys=True)}",
+        "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",
+        "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},
+        "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
+        "weight shapes": f"of {len(weights)} weights",
+        "public values": sorted(declared_policy(secure).public),
+    }
+
+
+def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
+    """Check the program of an artifact.
+
+    Args:
+        artifact: a loaded artifact; it is not trusted.
+        policy: who may learn what; by default as the artifact declares, which the report says.
+
+    Returns:
+        The report; what is wrong with the program is in it and raises nothing.
+
+    Raises:
+        MpccError: the artifact has no secure program that can be read.
+    """
+    start = time.perf_counter()
+    secure = artifact.secure_module
+    declared = declared_policy(secure)
+    chosen = policy or declared
+    problems = _check_manifest(artifact, declared)
+    checked = Checked((), (), 0)
+    module: Module | None = None
+    try:
+        module = parse(artifact.program)
+        verify(module, DIALECTS["party"])
+    except MpccError as error:
+        problems += error.diagnostics
+    else:
+        checked = check_program(module, chosen)
+    problems += checked.problems
+    problems += compare_with_lowering(artifact.program, module, secure, artifact.protocol)
+    lowering = PROTOCOLS.get(artifact.protocol)
+    return Report(
+        program_sha256=artifact.program_sha256,
+        protocol=artifact.protocol,
+        threat_model=lowering.threat_model if lowering else "unknown",
+        policy=chosen.source,
+        ops=checked.ops,
+        observers=checked.observers,
+        problems=tuple(problems),
+        disclosed=_disclosed(artifact, secure),
+        trusted=TRUSTED,
+        seconds=time.perf_counter() - start,
+    )

@@ -1,0 +1,85 @@
+"""Small good programs that use every step of rep3, for checking and mutating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from mpcc.ir.core import Module
+from mpcc.passes.fuse_local import FuseLocal
+from mpcc.protocols import Rep3, lower_program
+from tests.protocols.support import Program
+
+
+def perceptron(ring: int) -> Program:
+    """Two layers, a stochastic and an exact truncation, a ReLU in one level."""
+    p, rng = Program(ring), np.random.default_rng(1)
+    x = p.input(rng.uniform(-1, 1, (2, 6)), 8, width=12)
+    w0 = p.weight(rng.integers(-99, 99, (6, 5)), 6, 7)
+    w1 = p.weight(rng.integers(-99, 99, (5, 3)), 6, 7)
+    y = p.op("matmul", x, w0, width=22, loc="dense_0")
+    y = p.op("truncate", y, amount=6, width=16, loc="dense_0/truncate")
+    bit = p.op("negative", y, loc="relu")
+    y = p.op("select", bit, y, invert=True, width=16, loc="relu")
+    y = p.op("matmul", y, w1, width=26, loc="dense_1")
+    y = p.op("truncate", y, amount=6, rounding="exact", width=20, loc="dense_1/truncate")
+    p.op("reveal", y, name="scores", owner="client", loc="out")
+    return p
+
+
+def wide(ring: int) -> Program:
+    """A comparison in two levels, a clamp, a reveal of an additive value, two outputs."""
+    p, rng = Program(ring), np.random.default_rng(2)
+    x = p.input(rng.uniform(-8, 8, (1, 40)), 18, width=22)
+    w = p.weight(rng.integers(-99, 99, (40, 2)), 2, 7)
+    bit = p.op("negative", x, loc="relu")
+    y = p.op("select", bit, x, invert=True, width=22, loc="relu")
+    z = p.op("clamp", y, lo=-500, hi=700, width=11, loc="clamp")
+    s = p.op("matmul", z, w, width=24, loc="dense")
+    p.op("reveal", s, name="sums", owner="client", loc="sums")
+    p.op("reveal", z, name="clamped", owner="client", loc="clamped")
+    return p
+
+
+def pooled(ring: int) -> Program:
+    """A convolution, an early maximum, a bit used twice, a public bias, an output of the model's."""
+    p, rng = Program(ring), np.random.default_rng(3)
+    x = p.input(rng.uniform(-1, 1, (1, 2, 6, 6)), 6, width=10)
+    w = p.weight(rng.integers(-30, 30, (3, 2, 3, 3)), 5, 6)
+    b = p.weight(rng.integers(-30, 30, (3,)), 11, 6, owner="public")
+    geometry = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1}
+    y = p.op("conv", x, w, **geometry, width=20, loc="conv")
+    b = p.op("broadcast", b, shape=(1, 3, 6, 6), dims=(1,), loc="conv")
+    y = p.op("add", y, b, width=21, loc="conv")
+    y = p.op("truncate", y, amount=5, width=16, loc="conv/truncate")
+    full = {"strides": (1, 1, 1, 1)}
+    left = p.op("slice", y, starts=(0, 0, 0, 0), limits=(1, 3, 6, 3), **full, loc="pool")
+    right = p.op("slice", y, starts=(0, 0, 0, 3), limits=(1, 3, 6, 6), **full, loc="pool")
+    gap = p.op("sub", left, right, width=17, loc="pool")
+    bit = p.op("negative", gap, loc="pool")
+    gain = p.op("select", bit, gap, invert=True, width=17, loc="pool")
+    other = p.op("select", bit, left, width=16, loc="other")
+    y = p.op("add", right, gain, width=17, loc="pool")
+    p.op("reveal", y, name="pooled", owner="client", loc="out")
+    p.op("reveal", other, name="other", owner="model", loc="other_out")
+    return p
+
+
+PROGRAMS: Mapping[str, Callable[[int], Program]] = {
+    "perceptron": perceptron,
+    "wide": wide,
+    "pooled": pooled,
+}
+
+
+def lowered(secure: Module, balancer=None) -> Module:
+    """The party program before fusion."""
+    return lower_program(secure, Rep3(), balancer).party
+
+
+def fused(party: Module) -> Module:
+    """The program as it runs, a copy."""
+    copy = party.clone()
+    FuseLocal().run(copy)
+    return copy
