@@ -41,7 +41,7 @@ from mpcc.options import (
 from mpcc.runtime import native
 from mpcc.runtime.interpreter import interpret
 from mpcc.runtime.party import Party
-from mpcc.runtime.session import Session
+from mpcc.runtime.session import Session, forbid_core_dumps
 from mpcc.version import VERSION
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "cost",
     "cost_page",
     "doctor",
+    "forbid_core_dumps",
     "inspect",
     "load_stats",
     "ops_tables",
@@ -89,7 +90,7 @@ class Compiled:
     private: Mapping[str, Any] = field(repr=False)
     cost: costs.Report
     notes: tuple[str, ...]
-    seconds: tuple[tuple[str, float], ...]
+    seconds: tuple[tuple[str, float], ...] = field(repr=False)
 
     def save(self, path: PathLike) -> list[Path]:
         """Write the artifact, and beside it the weights and the private report (mode 0600).
@@ -305,6 +306,7 @@ def compile(
 
 def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
     """The inputs as float32 of the right shapes and ranges; MpccError lists all that is wrong."""
+    _check_interface(artifact)
     problems: list[Diagnostic] = []
     arrays: dict[str, Array] = {}
     ports = {port["name"]: port for port in artifact.inputs}
@@ -354,7 +356,9 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
     return arrays
 
 
-def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Mapping[str, Array]:
+def _read_weights(
+    artifact: Artifact, weights: PathLike | Mapping[str, Array]
+) -> Mapping[str, Array]:
     if isinstance(weights, Mapping):
         return weights
     path = weights_path(weights)
@@ -366,6 +370,66 @@ def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Map
             "name the file that `mpcc compile` wrote beside the artifact with --weights",
         )
     return files.load_weights(path, artifact.program_sha256)
+
+
+def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Mapping[str, Array]:
+    """The weights, of the names, shapes, words and widths that the program declares.
+
+    Raises:
+        MpccError: every weight that does not fit, without any of its values.
+    """
+    found = _read_weights(artifact, weights)
+    problems: list[Diagnostic] = []
+    declared = {
+        op.attrs["name"]: op.attrs for op in artifact.secure_module.main.walk("secure.weight")
+    }
+    for name in sorted(set(found) - set(declared)):
+        problems.append(Diagnostic("E-weights-name", "the program has no such weight", name))
+    for name, attrs in declared.items():
+        if name not in found:
+            problems.append(Diagnostic("E-weights-name", "not in the weights file", name))
+            continue
+        words = np.asarray(found[name])
+        if words.shape != attrs["shape"] or words.dtype.kind not in "iu":
+            kind = f"{words.dtype} {words.shape}"
+            problems.append(
+                Diagnostic("E-weights-shape", f"{kind}, not integers {attrs['shape']}", name)
+            )
+        elif 8 * words.dtype.itemsize != attrs["ring"]:
+            problems.append(
+                Diagnostic(
+                    "E-weights-shape", f"{words.dtype}, not words of {attrs['ring']} bits", name
+                )
+            )
+        else:
+            signed = words.view(f"i{words.dtype.itemsize}")
+            limit = 1 << min(attrs["width"], attrs["ring"] - 1)
+            if not bool(np.all((signed > -limit) & (signed < limit))):
+                problems.append(
+                    Diagnostic("E-weights-range", f"values beyond {attrs['width']} bits", name)
+                )
+    collect(problems)
+    return found
+
+
+def _check_interface(artifact: Artifact) -> None:
+    """Refuse an artifact whose manifest and program name different inputs or outputs."""
+    main = artifact.secure_module.main
+    program = {
+        op.attrs["name"]: (op.attrs["shape"], op.attrs["owner"], op.attrs["lo"], op.attrs["hi"])
+        for op in main.walk("secure.input")
+    }
+    manifest = {
+        i["name"]: (tuple(i["shape"]), i["owner"], i["lo"], i["hi"]) for i in artifact.inputs
+    }
+    opened = {op.attrs["name"]: op.attrs["owner"] for op in main.walk("secure.reveal")}
+    if program != manifest or opened != {o["name"]: o["owner"] for o in artifact.outputs}:
+        raise MpccError.of(
+            "E-artifact-interface",
+            "the manifest's inputs or outputs are not the program's",
+            "manifest.json",
+            "compile the model again",
+        )
 
 
 def simulate(

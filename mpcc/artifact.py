@@ -428,7 +428,8 @@ def _check_version(manifest: Mapping[str, Any], source: str) -> None:
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 1000
+    # Names reach terminals: control characters would reach them too.
+    return isinstance(value, str) and 0 < len(value) <= 1000 and value.isprintable()
 
 
 def _is_shape(value: Any) -> bool:

@@ -7,6 +7,7 @@ with code, place and way out; 3 a party or the network failed; 130 interrupted.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -313,6 +314,7 @@ def run(
     from mpcc import api, options
     from mpcc.artifact import atomic_write
 
+    api.forbid_core_dumps()
     loaded = _artifact(artifact)
     _check_outputs({"--output": output, "--json": stats})
     arrays = options.load_arrays(inputs, "--input")
@@ -469,6 +471,8 @@ def _root(
 
 def main() -> None:
     """Entry point: user errors become one readable message and an exit code."""
+    # So that a terminated command ends its parties and removes its files, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except MpccError as error:

@@ -12,6 +12,13 @@ from dataclasses import dataclass
 __all__ = ["Diagnostic", "MpccError", "collect"]
 
 
+def _printable(text: str) -> str:
+    """The text with control characters escaped, line ends apart."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 @dataclass(frozen=True)
 class Diagnostic:
     """One problem.
@@ -27,6 +34,11 @@ class Diagnostic:
     what: str
     where: str = ""
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        # Names from models and artifacts stand in these texts; a terminal must not obey them.
+        for name in ("what", "where", "fix"):
+            object.__setattr__(self, name, _printable(getattr(self, name)))
 
     def __str__(self) -> str:
         text = f"{self.code}: {self.what}"

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.types import Type
 
 if TYPE_CHECKING:  # functions hold ops, and ops hold their declaration
@@ -43,8 +44,18 @@ class _Required:
 REQUIRED = _Required()
 
 
-class InferenceError(Exception):
-    """Operand types or attributes that an operator does not accept; the text says which and why."""
+class InferenceError(MpccError):
+    """Operand types or attributes that an operator does not accept; the text says which and why.
+
+    A user's error (``E-ir-type``) if nobody who knows more about the place says it better: a model
+    beyond the limits of :mod:`mpcc.ir.limits` fails where the op is built.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Diagnostic("E-ir-type", text))
+
+    def __str__(self) -> str:
+        return self.diagnostics[0].what
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from mpcc.errors import MpccError
 
 __all__ = ["BITS_MAX", "BITS_MIN", "POLICIES", "FormatOptions", "Phi"]
@@ -35,7 +37,8 @@ class FormatOptions:
     Attributes:
         policy: ``proved``, ``guarded`` or ``observed``; None means observed with calibration
             data and proved without.
-        input_ranges: (lo, hi) of named inputs, enforced by the client library.
+        input_ranges: (lo, hi) of named inputs, enforced by the client library; widened to the
+            nearest binary32 numbers.
         max_error: largest deviation from the float model that any output may have.
         disclose: ``per-tensor``: Phi has one range exponent per computed tensor; ``per-model``:
             one for all.
@@ -69,13 +72,25 @@ class FormatOptions:
             raise MpccError.of(
                 "E-option-headroom", f"{self.headroom} bits of headroom are fewer than 8"
             )
-        for name, (lo, hi) in self.input_ranges.items():
+        given = tuple(self.input_ranges.items())
+        for name, (lo, hi) in given:
             if not (abs(lo) < 2.0**BITS_MAX and abs(hi) < 2.0**BITS_MAX and lo <= hi):
                 raise MpccError.of(
                     "E-option-interval",
                     f"[{lo}, {hi}] is no usable range of input {name}",
                     "--input-range",
                 )
+        # Inputs are binary32: 0.97 as such a number is a little more than 0.97, and must be let in.
+        outward = {n: (_outward(lo, -np.inf), _outward(hi, np.inf)) for n, (lo, hi) in given}
+        object.__setattr__(self, "input_ranges", outward)
+
+
+def _outward(bound: float, direction: float) -> float:
+    """The nearest binary32 number that is not inside ``bound``."""
+    rounded = np.float32(bound)
+    if (float(rounded) - bound) * direction < 0:
+        rounded = np.nextafter(rounded, np.float32(direction))
+    return float(rounded)
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,9 @@ class _Analysis:
 
     def _input_bits_of(self, op: Op) -> int:
         lo, hi = self.inputs[op.attrs["name"]]
-        return range_bits(max(abs(lo), abs(hi)))
+        # Encoding rounds: 0.9999 becomes 1 at few fraction bits, which are not chosen yet. With
+        # this room at least four of them suffice; secure.input checks the exact condition.
+        return range_bits(max(abs(lo), abs(hi)) * (1 + 2.0**-4))
 
     def _observed_bits(self) -> dict[int, int]:
         """Observed ranges plus headroom; inputs are enforced and need none."""

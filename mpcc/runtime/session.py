@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from mpcc.runtime.certificates import issue
 from mpcc.runtime.cluster import OWNER, Cluster
 from mpcc.runtime.party import Party
 
-__all__ = ["Run", "Session"]
+__all__ = ["Run", "Session", "forbid_core_dumps"]
 
 Array = npt.NDArray[Any]
 Result = TypeVar("Result")
@@ -34,6 +35,11 @@ class Run:
     """One run's outputs, float32 arrays by name."""
 
     outputs: dict[str, Array] = field(repr=False)
+
+
+def forbid_core_dumps() -> None:
+    """No core file of this process: it would hold inputs, weights and keys."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Session:
@@ -85,8 +91,9 @@ class Session:
         self._directory = tempfile.TemporaryDirectory(prefix="mpcc-")
         folder = Path(self._directory.name)
         self.parties = tuple(Party(name) for name in COMPUTE_PLACES)
+        identities = issue(folder, [*COMPUTE_PLACES, OWNER])
         cluster = Cluster.local(
-            issue(folder, [*COMPUTE_PLACES, OWNER]),
+            identities,
             {p.name: p.port for p in self.parties},
             self._deadline,
             self._network,
@@ -101,6 +108,9 @@ class Session:
             "connecting",
             lambda: engine.OwnerEndpoint(self.artifact.program, str(config), cluster.index(OWNER)),
         )
+        # Everybody has read its key; a process that is killed from now on leaves none behind.
+        for identity in identities.values():
+            identity.key.unlink()
         words = {
             name: np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
             for name, array in self._weights.items()

@@ -35,7 +35,13 @@ from mpcc.verify_program.program import (
 from mpcc.verify_program.report import Observer, Report
 from mpcc.verify_program.reveals import Opening, left_out, openings
 
-__all__ = ["Checked", "check_program", "compare_with_lowering", "verify_artifact"]
+__all__ = [
+    "Checked",
+    "check_program",
+    "compare_with_lowering",
+    "lower_again",
+    "verify_artifact",
+]
 
 TRUSTED = (
     "this checker, the reader of the program, and the protocol's rules as tested: that the program "
@@ -114,12 +120,14 @@ def _sentence(
         shape = "x".join(map(str, type_.shape)) if isinstance(type_, ClearType) else ""
         parts.append(f"the output {opening.name!r} ({shape or 'scalar'})")
     learns = " and ".join(parts) if parts else "nothing"
-    beside = " beside what is public" if public else ""
+    if parts:
+        learns += " and rounding coins" if coalition else ""
+        learns += ", nothing else"
+    beside = " (beside what is public)" if public else ""
     if not masked and not parts:
-        return f"learns nothing{beside}: no masked message arrives"
-    why = f"proved uniform: {masked} parts of messages"
-    rest = ", and rounding coins" if coalition and parts else ""
-    return f"learns {learns}{' alone' if parts else ''}{rest}{beside}: {why}"
+        return f"learns nothing{beside}: no message with a secret in it arrives"
+    uniform = f"; {masked} parts of messages are proved uniform" if masked else ""
+    return f"learns {learns}{beside}{uniform}"
 
 
 def _observe(program: Program, receivers: frozenset[str], policy: Policy) -> Observer:
@@ -216,30 +224,39 @@ def _first_difference(found: Function, wanted: Function) -> tuple[int, str]:
     return -1, ""
 
 
+def lower_again(secure: Module, protocol: str) -> tuple[Module, bytes]:
+    """The party program that a verified secure program gives, and its GraphDef.
+
+    Raises:
+        MpccError: the protocol does not exist or does not offer an op.
+    """
+    lowering = protocol_named(protocol)
+    passes = pipeline.to_party(lambda level: lower_program(level, lowering).party)
+    try:
+        module = Manager(passes).run(secure)
+    # Rules of a protocol raise these on share kinds that compile never brings together.
+    except (TypeError, ValueError, LookupError) as error:
+        raise MpccError.of("E-leak-program", f"cannot be lowered: {error}") from None
+    return module, emit(module)
+
+
 def compare_with_lowering(
-    program: bytes, module: Module | None, secure: Module, protocol: str
+    program: bytes, module: Module | None, wanted: Module, wanted_program: bytes
 ) -> list[Diagnostic]:
-    """Rule f: lowering the secure program again gives this program, byte for byte.
+    """Rule f: the program is, byte for byte, what lowering the secure program again gave.
 
     Args:
         program: the GraphDef that will run.
         module: what it decodes to, to say where it differs; None if that is not known.
-        secure: the verified secure program.
-        protocol: name of the protocol.
+        wanted: of :func:`lower_again`.
+        wanted_program: its GraphDef.
     """
 
     def refused(what: str, where: str = "") -> list[Diagnostic]:
         return [Diagnostic("E-leak-program", what, where, "compile the model again")]
 
-    try:
-        lowering = protocol_named(protocol)
-        passes = pipeline.to_party(lambda level: lower_program(level, lowering).party)
-        wanted = Manager(passes).run(secure)
-        if emit(wanted) == program:
-            return []
-    # Rules of a protocol raise TypeError and the like on programs that compile never writes.
-    except (MpccError, TypeError, ValueError, KeyError) as error:
-        return refused(f"the secure program cannot be lowered again: {error}")
+    if wanted_program == program:
+        return []
     if module is None:
         return refused("the program is not the one that the secure program gives")
     position, what = _first_difference(module.main, wanted.main)
@@ -247,9 +264,9 @@ def compare_with_lowering(
         return refused(
             "the program's attributes or its encoding are not what the secure program gives"
         )
-    op = module.main.ops[min(position, len(module.main.ops) - 1)] if module.main.ops else None
     where = f"node n{position}"
-    if op is not None:
+    if position < len(module.main.ops):
+        op = module.main.ops[position]
         places = {getattr(v.type, "place", "") for v in (*op.results, *op.operands)}
         step = f", step {op.attrs['step']!r}" if "step" in op.attrs else ""
         where += f" {op.name} at {', '.join(sorted(places))}{step}"
@@ -317,7 +334,12 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
     else:
         checked = check_program(module, chosen)
     problems += checked.problems
-    problems += compare_with_lowering(artifact.program, module, secure, artifact.protocol)
+    try:
+        wanted = lower_again(secure, artifact.protocol)
+    except MpccError as error:
+        problems += error.diagnostics
+    else:
+        problems += compare_with_lowering(artifact.program, module, *wanted)
     lowering = PROTOCOLS.get(artifact.protocol)
     return Report(
         program_sha256=artifact.program_sha256,

@@ -97,7 +97,7 @@ def _parts(program: Program, transfer: FlatOp) -> list[Part]:
     return found
 
 
-def _path(
+def masking_operands(
     program: Program, op: FlatOp, planes: Planes, last: bool
 ) -> Iterable[tuple[int, Planes, bool]]:
     """Operands through which a mask may reach the result of ``op``.
@@ -151,6 +151,11 @@ def _path(
                 yield op.args[0], None, last
 
 
+def unique(uses: int) -> bool:
+    """Whether a value reaches what is left along one path only, at this point."""
+    return uses == 1
+
+
 class _Peeling:
     def __init__(
         self,
@@ -190,7 +195,7 @@ class _Peeling:
             if self.known[value]:
                 continue
             value = program.same[value]
-            if self.uses[value] != 1:
+            if not unique(self.uses[value]):
                 stopped.append(value)
                 continue
             op = program.ops[value]
@@ -199,7 +204,7 @@ class _Peeling:
                 if not online or op.attrs["phase"] == ONLINE:
                     return value
                 continue
-            stack.extend(_path(program, op, planes, last))
+            stack.extend(masking_operands(program, op, planes, last))
         for value in stopped:
             self.waiting.setdefault(value, []).append(number)
         return None
@@ -287,7 +292,7 @@ def _candidates(peeling: _Peeling, part: Part) -> tuple[list[int], list[int], li
             else:
                 fresh.append(program.same[value])
         else:
-            stack.extend(_path(program, op, planes, last))
+            stack.extend(masking_operands(program, op, planes, last))
     return fresh, stale, known
 
 

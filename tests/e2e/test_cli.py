@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from mpcc.artifact import Artifact, load_weights
 from mpcc.ir.dialects import DIALECTS
@@ -169,11 +170,11 @@ def test_an_imitated_network_takes_its_time(compiled, tmp_path):
     assert stats["online_seconds"][0] >= 0.02 * (stats["rounds"] - 2)
 
 
-def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(compiled):
-    made = compiled("A")
-    command = [sys.executable, "-m", "mpcc", "run", str(made.artifact)]
+@contextlib.contextmanager
+def long_run(made):
+    """A run that would take minutes, with the process ids of its three parties."""
+    command = [sys.executable, "-m", "mpcc", "run", str(made.artifact), "--deadline", "2"]
     command += ["--input", str(made.source.data), "--network", "wan", "--repeat", "1000"]
-    # The signal goes to this process alone: the parties have sessions of their own.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -184,16 +185,37 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(compiled):
         parties = children(process.pid)
         assert len(parties) == 3
         time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        yield process, parties
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait()
-    assert process.returncode == 130
-    assert "interrupted" in said
-    assert "Traceback" not in said
+        process.communicate()
+
+
+def assert_gone(parties):
     assert not any(Path(f"/proc/{pid}").exists() for pid in parties)
+
+
+def test_ctrl_c_ends_a_run_with_130_and_leaves_no_process(compiled):
+    with long_run(compiled("A")) as (process, parties):
+        # To this process alone: the parties have sessions of their own.
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said == "interrupted\n"
+    assert_gone(parties)
+
+
+def test_a_party_that_dies_ends_a_run_with_3(compiled):
+    with long_run(compiled("A")) as (process, parties):
+        os.kill(parties[0], signal.SIGKILL)
+        out, said = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert re.match(r"error E-(net|party)-\w+: ", said)
+    assert re.search(r"\bP[012]\b", said)
+    assert "Traceback" not in said
+    assert out == ""
+    assert_gone(parties)
 
 
 def children(parent):
@@ -295,7 +317,7 @@ def test_cost_page_and_networks(compiled, tmp_path):
 def test_ops_doctor_version_and_help():
     listed = call("ops")
     assert listed.code == 0
-    for word in ("Conv", "MaxPool", "rep3", "honest majority", "secure.truncate", "party.transfer"):
+    for word in ("Conv", "MaxPool", "rep3", "semi-honest", "secure.truncate", "party.transfer"):
         assert word in listed.out
     healthy = call("doctor")
     assert healthy.code == 0, healthy.out
@@ -320,13 +342,28 @@ def test_the_command_is_installed_and_needs_no_tensorflow():
     assert mpcc("--version").stdout == f"mpcc {VERSION}\n"
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(compiled, tmp_path):
-    folder = tmp_path / "[red]x[/]"
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path):
+    output = "[/red]y[bold]"
+    node = helper.make_node("Relu", ["x"], [output])
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("x", output)]
+    graph = helper.make_graph([node], "net", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    folder = tmp_path / "[red]"
     folder.mkdir()
-    target = folder / "A:a:.mpcc"
-    said = call("compile", compiled("A").source.model, "-o", target)
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "x.npz", x=np.ones((1, 4), np.float32))
+    target = folder / "A:a:[b].mpcc"
+    said = call("compile", folder / "m.onnx", "-o", target)
     assert said.code == 0
     assert f"wrote {target}" in said.err.splitlines()
+    options = ["--input", tmp_path / "x.npz", "--output", folder / "y.npz"]
+    for command in (("simulate",), ("run", "--engine", "party-interpreter")):
+        said = call(command[0], target, *command[1:], *options)
+        assert said.code == 0
+        assert output in said.out
+        assert list(arrays(folder / "y.npz")) == [output]
+    assert call("cost", target).code == 0
 
 
 def test_umask_does_not_open_private_files(compiled, tmp_path):

@@ -1,6 +1,7 @@
 """The text form: round trips of every op, and errors that point at the right place."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from examples.blazeface import model as blazeface
 from mpcc.errors import MpccError
 from mpcc.frontend import import_onnx
+from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
 from mpcc.ir.text import parse_module, print_module
@@ -83,12 +85,16 @@ module tensor {
 """
 
 
+def _named(names: tuple[str, ...]) -> Callable[[Op], bool]:
+    return lambda op: op.name in names
+
+
 def test_a_part_keeps_its_lines_and_names():
     """Some ops only, with their bodies, under the names that they have in the whole text."""
     module = SAMPLES["party"]()
     lines = print_module(module).splitlines()
     for names in (("party.fused",), ("party.transfer", "party.output"), ()):
-        shown = print_module(module, lambda op, names=names: op.name in names).splitlines()
+        shown = print_module(module, _named(names)).splitlines()
         assert [x for x in lines if x in shown] == shown
         assert shown[:2] + shown[-2:] == lines[:2] + lines[-2:]
         count = sum(op.name in names for op in module.main.ops)

@@ -148,7 +148,7 @@ class Input(SecureOperation):
         if not attrs["lo"] <= attrs["hi"]:
             raise _fail(cls, f"empty range [{attrs['lo']}, {attrs['hi']}]")
         bound = max(abs(attrs["lo"]), abs(attrs["hi"]))
-        if bound * 2.0 ** attrs["frac"] >= 2.0 ** attrs["width"]:
+        if np.rint(np.ldexp(bound, attrs["frac"])) >= 2.0 ** attrs["width"]:
             raise _fail(cls, f"values up to {bound} do not fit the width {attrs['width']}")
         return (
             _format(

