@@ -144,7 +144,7 @@ class RunResult:
     """Outputs of a run and its statistics (the keys of ``stats.json``)."""
 
     outputs: dict[str, Array] = field(repr=False)
-    stats: dict[str, Any]
+    stats: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ __all__ = ["Diagnostic", "MpccError", "collect"]
 
 
 def _printable(text: str) -> str:
-    """The text with control characters escaped, line ends apart."""
+    """The text with control characters escaped, line ends and tabs apart."""
     return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
 
 

@@ -72,7 +72,10 @@ def test_phases_depths_and_order():
     assert (plan.steps[6].phase, plan.steps[6].depth) == (ONLINE, 1)
 
 
-DRAW = 'party.draw_ring() {key = "P0+P1", stream = 1, place = "P0", shape = [1]'
+DRAW, OTHER, THIRD = (
+    f'party.draw_ring() {{key = "P0+P1", stream = {stream}, place = "P0", shape = [1]'
+    for stream in (1, 2, 3)
+)
 
 
 def parsed(body):
@@ -84,9 +87,9 @@ def test_a_region_of_a_run_takes_no_key_of_the_session():
     """An engine holds the keys of one phase at a time; region by region, either phase is fine."""
     body = f"""\
     %0 = {DRAW}, phase = "setup"}} : ring64<1>@P0
-    %1 = {DRAW}}} : ring64<1>@P0
+    %1 = {OTHER}}} : ring64<1>@P0
     %2 = party.fused(%PHASE) body(%3: ring64<1>@P0) {{
-      %4 = {DRAW}, phase = "setup"}} : ring64<1>@P0
+      %4 = {THIRD}, phase = "setup"}} : ring64<1>@P0
       %5 = party.add(%3, %4) : ring64<1>@P0
       return %5
     }} : ring64<1>@P0 loc("somewhere")
@@ -97,11 +100,25 @@ def test_a_region_of_a_run_takes_no_key_of_the_session():
     assert caught.value.code == "E-schedule-phase"
 
 
+def test_a_stream_is_drawn_once_at_a_place_and_as_one_type():
+    def draws(second: str) -> str:
+        return f"    %0 = {DRAW}}} : ring64<1>@P0\n    %1 = {second}\n"
+
+    again = f"{DRAW}}} : ring64<1>@P0"
+    other_type = f"{DRAW}, ring = 32}} : ring32<1>@P0".replace("P0\", "P1")
+    for second, what in ((again, "twice at P0"), (other_type, "two types")):
+        with pytest.raises(MpccError, match=what) as caught:
+            schedule(parsed(draws(second)))
+        assert caught.value.code == "E-schedule-stream"
+    elsewhere = again.replace('place = "P0"', 'place = "P1"').replace("@P0", "@P1")
+    assert len(schedule(parsed(draws(elsewhere))).steps) == 2
+
+
 def mixed_places():
     """A program whose ops do not agree on a place; no reader and no builder gives one."""
     module = parsed(f"""\
     %0 = {DRAW}}} : ring64<1>@P0
-    %1 = {DRAW}}} : ring64<1>@P0
+    %1 = {OTHER}}} : ring64<1>@P0
     %2 = party.add(%0, %1) : ring64<1>@P0 loc("somewhere")
 """)
     module.main.ops[1].result.type = RingType((1,), 64, "P1")

@@ -113,12 +113,37 @@ def _own_phases(op: Op) -> Sequence[str]:
     return [op.attrs["phase"]] if "phase" in op.attrs else []
 
 
+class _Streams:
+    """The draws seen so far: a (key, phase, stream) has one type and is drawn once per place.
+
+    Every draw takes its stream from block 0. Were one drawn as two types, or twice at a place, a
+    mask would be used twice, and the difference of two messages would show what they hide.
+    """
+
+    def __init__(self) -> None:
+        self._types: dict[tuple[str, str, int], str] = {}
+        self._places: set[tuple[str, str, int, str]] = set()
+
+    def claim(self, op: Op) -> str:
+        """What is wrong with this draw beside the earlier ones; empty if nothing."""
+        key = (op.attrs["key"], op.attrs["phase"], op.attrs["stream"])
+        place = op.attrs["place"]
+        what = str(op.result.type).removesuffix(place)
+        name = f"stream {key[2]} of key {key[0]} ({key[1]})"
+        if self._types.setdefault(key, what) != what:
+            return f"{name} is drawn as two types"
+        if (*key, place) in self._places:
+            return f"{name} is drawn twice at {place}"
+        self._places.add((*key, place))
+        return ""
+
+
 def schedule(module: Module) -> Schedule:
     """The schedule of a verified party module; O(ops + operands).
 
     Raises:
-        MpccError: all ops that have no place or mix places, and regions that run online but draw
-            from a key of the setup.
+        MpccError: all ops that have no place or mix places, regions that run online but draw from
+            a key of the setup, and draws that use a stream again.
     """
     if module.level != "party":
         raise MpccError.of("E-ir-level", f"a schedule needs a party module, not {module.level}")
@@ -126,8 +151,12 @@ def schedule(module: Module) -> Schedule:
     at: dict[Value, tuple[str, int]] = {}
     steps: list[Step] = []
     messages: list[Message] = []
+    streams = _Streams()
     for index, op in enumerate(module.main.ops):
         where = f"@main, op {index} {op.name}" + (f" (from {op.loc})" if op.loc else "")
+        for draw in [op] if op.body is None else op.body.ops:
+            if "stream" in draw.attrs and (what := streams.claim(draw)):
+                problems.append(Diagnostic("E-schedule-stream", what, where))
         own = _own_phases(op)
         online = ONLINE in own or any(at[v][0] == ONLINE for v in op.operands)
         phase = ONLINE if online else SETUP

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import party
+from mpcc.ir.schedule import schedule
 from mpcc.ir.types import nbytes_of, place_of
 from mpcc.protocols.base import (
     Balancer,
@@ -26,7 +27,7 @@ from mpcc.protocols.base import (
 )
 from mpcc.protocols.roles import LinkBalance
 
-__all__ = ["Lowered", "OpCost", "counted_cost", "lower_program", "streams_are_unique"]
+__all__ = ["Lowered", "OpCost", "counted_cost", "lower_program"]
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def lower_program(
         result.main.returns += [v for s in shares.values() for v in s.values()]
     result.main.remove_dead()
     result.main.returns = []
-    if not streams_are_unique(result):
-        raise RuntimeError(f"protocol {protocol.name} draws from one stream twice")
+    # The schedule refuses a stream that is drawn again: better here than at the parties.
+    schedule(result)
     live = set(result.main.ops)
     costs = tuple(
         OpCost(i, op.name, label, cost, tuple(o for o in recorded[start:end] if o in live))
@@ -155,21 +156,3 @@ def counted_cost(ops: tuple[Op, ...]) -> Cost:
         for value in op.results:
             depth[value] = below
     return Cost(rounds, links)
-
-
-def streams_are_unique(module: Module) -> bool:
-    """Whether every (key, phase, stream) names one draw: one type, at most once per place."""
-    seen: dict[tuple[str, str, int], str] = {}
-    places: set[tuple[str, str, int, str]] = set()
-    for function in module.functions.values():
-        for op in function.ops:
-            for draw in [op] if op.body is None else op.body.ops:
-                if draw.definition not in (party.DrawRing, party.DrawBits):
-                    continue
-                key = (draw.attrs["key"], draw.attrs["phase"], draw.attrs["stream"])
-                place = draw.attrs["place"]
-                what = str(draw.result.type).removesuffix(place)
-                if seen.setdefault(key, what) != what or (*key, place) in places:
-                    return False
-                places.add((*key, place))
-    return True

@@ -99,5 +99,3 @@ def left_out(opening: Opening, others: Collection[Opening]) -> int | None:
         if coefficient % 2 and not shared:
             return message
     return None
-
-

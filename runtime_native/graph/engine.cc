@@ -267,6 +267,8 @@ void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end,
   for (std::size_t i = begin; i < end; ++i) {
     const Action& a = phase.actions[i];
     current_op_ = a.op;
+    // Sends and receives notice by themselves; work without them should not go on for nobody.
+    if (a.kind == Action::Kind::compute) transport_.check();
     switch (a.kind) {
       case Action::Kind::compute:
         compute(a, given, keys, outputs);

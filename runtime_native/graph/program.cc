@@ -1,12 +1,15 @@
 #include "graph/program.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cstring>
 #include <map>
 #include <string_view>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "base/error.h"
 #include "graph/graphdef.h"
@@ -148,11 +151,19 @@ class Loader {
   Body read_body(const RawFunction& function, const std::vector<ValueType>& arguments);
   void add_node(std::size_t index, const RawNode& node);
   void add_step(std::uint32_t index);
+  void claim_stream(const Op& op);
+
+  // What a stream of a key and phase gives, and the places that have drawn it.
+  struct Stream {
+    ValueType type;
+    std::array<bool, kPlaces> drawn{};
+  };
 
   const RawGraph& graph_;
   std::unordered_map<std::string, std::size_t> functions_;
   std::size_t used_functions_ = 0;  // those before it are used
   std::size_t total_ops_ = 0;
+  std::map<std::tuple<std::string, std::string, std::int64_t>, Stream> streams_;
   Program p_;
 };
 
@@ -177,6 +188,25 @@ std::uint32_t Loader::resolve(const std::string& input, std::size_t node) const 
   require_graph(op < node, "an input that is not computed before");
   require_graph(result < p_.ops[op].results.size(), "an input that its node does not have");
   return p_.ops[op].results[result];
+}
+
+// Every draw takes its stream from block 0. Were a stream drawn as two types, or twice at a place,
+// a mask would be used twice, and the difference of two messages would show what they hide.
+void Loader::claim_stream(const Op& op) {
+  if (op.code != OpCode::DrawRing && op.code != OpCode::DrawBits) return;
+  const std::string& key = op.attributes.text("key");
+  const std::string& phase = op.attributes.text("phase");
+  const std::int64_t number = op.attributes.integer("stream");
+  ValueType type = op.types[0];
+  const Place place = std::exchange(type.place, Place::P0);  // holders draw the same at any place
+  const auto fail = [&](const std::string& what) {
+    throw Error("E-graph-stream", "stream " + std::to_string(number) + " of key " + printable(key) +
+                                      " (" + printable(phase) + ") " + what);
+  };
+  Stream& stream = streams_.try_emplace({key, phase, number}, Stream{type, {}}).first->second;
+  if (stream.type != type) fail("is drawn as two types");
+  if (std::exchange(stream.drawn[index_of(place)], true))
+    fail("is drawn twice at " + std::string(place_name(place)));
 }
 
 Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>& arguments) {
@@ -242,12 +272,14 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
     if (function->second == used_functions_) ++used_functions_;
     auto body = std::make_shared<Body>(read_body(graph_.functions[function->second], operands));
     inferred = check_body(*body);
+    for (const Op& inner : body->ops) claim_stream(inner);
     op.body = std::move(body);
   } else {
     inferred = infer(spec, op.attributes, operands);
   }
   if (inferred != op.types)
     bad("the types that it declares are not those of its operands and attributes");
+  claim_stream(op);
   const ValueType* typed = !op.types.empty()  ? &op.types[0]
                            : operands.empty() ? nullptr
                                               : &operands[0];

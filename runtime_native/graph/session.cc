@@ -3,8 +3,10 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "net/shaped.h"
 
@@ -14,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uintmax_t kMaxConfigBytes = 1 << 20;
+constexpr std::int64_t kMaxThreads = 1024;  // as ThreadPool
 
 }  // namespace
 
@@ -27,6 +30,21 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
   if (!root.is_object()) fail("is not a JSON object");
   const std::filesystem::path base = std::filesystem::path(path).parent_path();
   const auto resolve = [&](const std::string& p) { return (base / p).string(); };
+  // get<>() would convert whatever number is there, modulo the size of its type.
+  const auto integer = [&](const json& object, const char* key, std::int64_t least,
+                           std::int64_t most, std::int64_t otherwise) {
+    if (!object.contains(key)) return otherwise;
+    const json& value = object.at(key);
+    const bool small =
+        value.is_number_unsigned()
+            ? value.get<std::uint64_t>() <= std::uint64_t{std::numeric_limits<std::int64_t>::max()}
+            : value.is_number_integer();
+    const std::int64_t n = small ? value.get<std::int64_t>() : least - 1;
+    if (n < least || n > most)
+      fail(std::string(key) + " must be an integer from " + std::to_string(least) + " to " +
+           std::to_string(most));
+    return n;
+  };
   ClusterConfig config;
   try {
     for (const json& e : root.at("endpoints")) {
@@ -34,7 +52,7 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
       e.at("name").get_to(endpoint.name);
       e.at("places").get_to(endpoint.places);
       endpoint.host = e.value("host", "");
-      endpoint.port = e.value("port", std::uint16_t{0});
+      endpoint.port = narrow<std::uint16_t>(integer(e, "port", 0, 65535, 0));
       config.endpoints.push_back(std::move(endpoint));
     }
     if (index >= config.endpoints.size()) fail("has no endpoint " + std::to_string(index));
@@ -56,7 +74,7 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
     duration("connect_deadline_s", config.connect_deadline);
     duration("idle_s", config.idle);
     config.network = root.value("network", config.network);
-    config.threads = root.value("threads", config.threads);
+    config.threads = narrow<int>(integer(root, "threads", 1, kMaxThreads, config.threads));
     (void)net::network_profile(config.network);
   } catch (const json::exception& error) {
     fail(error.what());

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "ring/conv/conv.h"
 #include "ring/gemm/gemm.h"
@@ -49,7 +50,7 @@ class DirectConv {
           pp /= out_[2 + i];
           pt /= w_[2 + i];
           inside = inside && pos >= 0 && pos < x_[2 + i];
-          at += pos * stride;
+          if (inside) at += pos * stride;
           stride *= x_[2 + i];
         }
         if (!inside) continue;
@@ -141,7 +142,7 @@ class Linear::Impl::Convolution final : public Linear::Impl {
   void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
     W* y = reinterpret_cast<W*>(out);
     if (!use_ring_) {
-      if (y_words_ != 0) std::memset(out, 0, y_words_ * sizeof(W));
+      if (y_words_ != 0) std::memset(out, 0, checked_mul(y_words_, sizeof(W)));
       for (std::size_t i = 0; i + 1 < in.size(); i += 2)
         direct_.accumulate(reinterpret_cast<const W*>(in[i]), reinterpret_cast<const W*>(in[i + 1]),
                            y);
@@ -192,7 +193,7 @@ class Linear::Impl::Convolution final : public Linear::Impl {
       shape_.pad_top = size(pads[0]);
       shape_.pad_bottom = size(pads[2]);
     }
-    shape_.validate();
+    shape_.validate(packed_.size());
   }
 
   DirectConv<W> direct_;

@@ -62,6 +62,11 @@ void Endpoint::check_open(const std::string& doing) const {
   if (closed || closing) throw Error("E-net-closed", "this transport has been closed", doing);
 }
 
+void Endpoint::check() const {
+  const std::lock_guard lock(mutex);
+  check_open("computing");
+}
+
 void Endpoint::fail(const Error& error) noexcept {
   // Dropped after the mutex is released: a queued frame takes it in its destructor.
   std::deque<std::shared_ptr<const void>> dropped;

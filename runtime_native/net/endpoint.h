@@ -36,6 +36,7 @@ class Endpoint final : public Transport, private SessionState {
   SecretBuffer receive_control(PeerIndex peer, FrameKind kind, RunId run,
                                std::optional<Duration> deadline) override;
   void flush() override;
+  void check() const override;
   void abort(std::string_view step, std::string_view reason) override;
   void close(Duration wait) override;
   PeerStatistics statistics(PeerIndex peer) const override;

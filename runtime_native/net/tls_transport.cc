@@ -13,8 +13,11 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <deque>
+#include <list>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -27,10 +30,14 @@ namespace mpcc::net {
 namespace {
 
 constexpr std::uint32_t kProtocolVersion = 1;
-constexpr std::size_t kMaxHandshakes = 16;  // of connections that have not shown who they are
+constexpr std::size_t kMaxHandshakes = 16;  // threads for connections that say something
+constexpr std::size_t kMaxSilent = 64;      // connections that have not said anything
 constexpr auto kRetry = std::chrono::milliseconds(20);
 constexpr auto kSlice = std::chrono::milliseconds(20);  // how often a waiting thread looks at stop
-constexpr auto kStrangerPatience = std::chrono::seconds(5);
+// For a connection's first bytes, and from there to knowing who it is; of the latter, how much is
+// granted even when others wait.
+constexpr auto kStrangerPatience = std::chrono::seconds(2);
+constexpr auto kHandshakeGrace = std::chrono::milliseconds(500);
 
 // The connection ended without a word; the connecting side tries again.
 struct Hangup {};
@@ -62,8 +69,11 @@ void prepare_socket(int fd) {
 class Connecting {
  public:
   Connecting(UniqueFd fd, const TlsContext& context, TlsRole role, Clock::time_point deadline,
-             const std::atomic<bool>& stop)
-      : channel_{std::move(fd), TlsSession(context, role)}, deadline_(deadline), stop_(stop) {}
+             const std::atomic<bool>& stop, const std::atomic<bool>* dropped = nullptr)
+      : channel_{std::move(fd), TlsSession(context, role)},
+        deadline_(deadline),
+        stop_(stop),
+        dropped_(dropped) {}
 
   // On failure the alert that OpenSSL wants to send goes out first.
   void handshake() {
@@ -116,6 +126,7 @@ class Connecting {
     try {
       f();
     } catch (const Error&) {
+      if (is_dropped()) throw;
       try {
         flush();
         close_gently();
@@ -126,9 +137,12 @@ class Connecting {
     }
   }
 
+  bool is_dropped() const { return dropped_ != nullptr && dropped_->load(); }
+
   void wait(short events) {
     for (;;) {
       if (stop_.load()) throw Error("E-net-connect", "connecting was given up");
+      if (is_dropped()) throw Error("E-net-connect", "dropped for a newer connection");
       if (Clock::now() >= deadline_)
         throw Error("E-net-timeout", "no answer during the TLS handshake");
       pollfd p{channel_.socket.get(), events, 0};
@@ -171,6 +185,7 @@ class Connecting {
   TlsChannel channel_;
   const Clock::time_point deadline_;
   const std::atomic<bool>& stop_;
+  const std::atomic<bool>* const dropped_;
   bool broken_ = false;
 };
 
@@ -283,18 +298,25 @@ class Connector {
     const TlsEndpoint& self = config_.endpoints[config_.self];
     if (!listener && config_.self + 1 < count)
       listener = std::make_shared<Listener>(self.host, self.port);
-    std::vector<std::thread> threads;
-    for (PeerIndex i = 0; i < config_.self; ++i)
-      threads.emplace_back([this, i] { guard(i, [&] { call(i); }); });
-    if (config_.self + 1 < count)
-      threads.emplace_back([&, this] { guard(config_.self, [&] { accept_all(listener->fd()); }); });
+    std::vector<std::jthread> threads;
+    try {
+      for (PeerIndex i = 0; i < config_.self; ++i)
+        threads.emplace_back([this, i] { guard(i, [&] { call(i); }); });
+      if (config_.self + 1 < count)
+        threads.emplace_back(
+            [&, this] { guard(config_.self, [&] { accept_all(listener->fd()); }); });
+    } catch (const std::system_error& e) {
+      stop_.store(true);  // for those that run, which are joined on the way out
+      throw Error("E-net-connect", std::string("no thread to connect with: ") + e.what(),
+                  name(config_.self));
+    }
     {
       std::unique_lock lock(mutex_);
       changed_.wait_until(lock, deadline_, [&] { return failure_ || missing().empty(); });
       if (!failure_ && !missing().empty()) failure_ = late();
     }
     stop_.store(true);
-    for (auto& t : threads) t.join();
+    threads.clear();
     if (failure_) throw *failure_;
     return std::move(links_);
   }
@@ -438,26 +460,95 @@ class Connector {
   }
 
   // --- the side that listens ---
+  // A connection whose first bytes are there: a thread of its own does handshake and hello.
+  struct Handshake {
+    const Clock::time_point since = Clock::now();
+    std::atomic<bool> known{false};    // has shown who it is: a peer that is expected
+    std::atomic<bool> dropped{false};  // is to give up
+    std::atomic<bool> done{false};
+    std::jthread thread;  // last: it is joined before what it uses goes
+  };
+  // A connection that has not said anything yet: costs a descriptor and no thread.
+  struct Silent {
+    UniqueFd socket;
+    Clock::time_point since;
+  };
+
   void accept_all(int listener) {
     ::fcntl(listener, F_SETFL, ::fcntl(listener, F_GETFL) | O_NONBLOCK);
-    std::vector<std::thread> threads;
-    std::atomic<std::size_t> active{0};
+    std::list<Handshake> handshakes;
+    std::deque<Silent> silent;  // by age
+    std::vector<pollfd> polled;
     while (!over() && !all_accepted()) {
-      pollfd p{listener, POLLIN, 0};
-      if (active.load() >= kMaxHandshakes || ::poll(&p, 1, static_cast<int>(kSlice.count())) <= 0) {
-        if (active.load() >= kMaxHandshakes) std::this_thread::sleep_for(kSlice);
-        continue;
-      }
-      UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-      if (!fd) continue;
-      prepare_socket(fd.get());
-      active.fetch_add(1);
-      threads.emplace_back([this, &active, socket = std::move(fd)]() mutable {
-        guard(config_.self, [&] { answer(std::move(socket)); });
-        active.fetch_sub(1);
-      });
+      handshakes.remove_if([](const Handshake& h) { return h.done.load(); });
+      if (handshakes.size() >= kMaxHandshakes) drop_oldest(handshakes);
+      const bool room = handshakes.size() < kMaxHandshakes;
+      polled.assign(1, {listener, POLLIN, 0});
+      if (room)
+        for (const Silent& s : silent) polled.push_back({s.socket.get(), POLLIN, 0});
+      if (::poll(polled.data(), polled.size(), static_cast<int>(kSlice.count())) < 0)
+        std::this_thread::sleep_for(kSlice);
+      // Backwards, so that what is erased does not move what is still to be looked at.
+      for (std::size_t i = polled.size() - 1; i > 0; --i)
+        if (polled[i].revents != 0 && handshakes.size() < kMaxHandshakes) {
+          Silent speaking = std::move(silent[i - 1]);
+          silent.erase(silent.begin() + static_cast<std::ptrdiff_t>(i - 1));
+          start(handshakes, std::move(speaking));
+        }
+      while (!silent.empty() && silent.front().since + kStrangerPatience <= Clock::now())
+        drop_front(silent, "that was silent or waited too long");
+      if (polled[0].revents != 0) accept_one(listener, silent);
     }
-    for (auto& t : threads) t.join();
+    for (Handshake& h : handshakes)
+      if (!h.known.load()) h.dropped.store(true);
+  }
+
+  void accept_one(int listener, std::deque<Silent>& silent) {
+    UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!fd) {
+      if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return;
+      // The connection stays in the listener's queue: make room, and do not spin meanwhile.
+      if (!silent.empty()) drop_front(silent, "dropped for want of descriptors");
+      std::this_thread::sleep_for(kSlice);
+      return;
+    }
+    prepare_socket(fd.get());
+    if (silent.size() >= kMaxSilent) drop_front(silent, "dropped for a newer one");
+    silent.push_back({std::move(fd), Clock::now()});
+  }
+
+  void drop_front(std::deque<Silent>& silent, const std::string& why) {
+    note_refusal("a connection " + why);
+    silent.pop_front();
+  }
+
+  // All threads are busy. Whoever has had time enough to show who he is makes room.
+  static void drop_oldest(std::list<Handshake>& handshakes) {
+    for (Handshake& h : handshakes) {  // by age
+      if (h.known.load()) continue;
+      if (!h.dropped.load() && Clock::now() - h.since >= kHandshakeGrace) h.dropped.store(true);
+      return;  // the others are younger
+    }
+  }
+
+  void start(std::list<Handshake>& handshakes, Silent connection) {
+    char first = 0;
+    const ssize_t n =
+        ::recv(connection.socket.get(), &first, 1, MSG_PEEK | MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+      note_refusal("a connection that ended during the handshake");
+      return;
+    }
+    Handshake& h = handshakes.emplace_back();
+    try {
+      h.thread = std::jthread([this, &h, socket = std::move(connection.socket)]() mutable {
+        guard(config_.self, [&] { answer(std::move(socket), h); });
+        h.done.store(true);
+      });
+    } catch (const std::system_error& e) {
+      handshakes.pop_back();
+      note_refusal(std::string("a connection (no thread for it: ") + e.what() + ")");
+    }
   }
 
   bool all_accepted() {
@@ -469,11 +560,12 @@ class Connector {
 
   // Whoever cannot show who he is does not end the session for the others: he is refused, and named
   // in the error if the real peer does not come.
-  void answer(UniqueFd fd) {
+  void answer(UniqueFd fd, Handshake& handshake) {
     Hello theirs;
-    const auto patience = std::min(
-        deadline_, Clock::now() + std::chrono::duration_cast<Clock::duration>(kStrangerPatience));
-    Connecting c(std::move(fd), context_, TlsRole::server, patience, stop_);
+    const auto patience =
+        std::min(deadline_,
+                 handshake.since + std::chrono::duration_cast<Clock::duration>(kStrangerPatience));
+    Connecting c(std::move(fd), context_, TlsRole::server, patience, stop_, &handshake.dropped);
     try {
       c.handshake();
       theirs = receive_hello(c, "a connecting endpoint");
@@ -495,11 +587,16 @@ class Connector {
       if (links_[peer].link || !answering_.insert(peer).second)
         problem = name(peer) + " is connected already";
     }
+    handshake.known.store(problem.empty());
     try {
       if (!problem.empty()) {
         note_refusal(problem);
-        send_abort(c, problem);
-        c.close_gently();
+        try {
+          send_abort(c, problem);
+          c.close_gently();
+        } catch (const Error&) {
+          // It does not read what it is told.
+        }
         return;
       }
       // The peer sees the difference as well, hence the hello before the comparison.

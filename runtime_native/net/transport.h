@@ -141,6 +141,10 @@ class Transport {
   // Writes everything that is queued (also held back by MessageHeader::more). Never needed.
   virtual void flush() = 0;
 
+  // Throws what every other call would if the session has failed or been closed. Cheap: for callers
+  // that compute for long between calls that wait.
+  virtual void check() const = 0;
+
   // Stops the session and tells every peer. The words travel to the peers: nothing secret in them.
   virtual void abort(std::string_view step, std::string_view reason) = 0;
   // Says goodbye, waits until the peers have too (at most `wait`), ends the connections. Counters

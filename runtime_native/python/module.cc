@@ -293,7 +293,16 @@ NB_MODULE(_native, m) {
     try {
       std::rethrow_exception(p);
     } catch (const mpcc::Error& e) {
-      const nb::object args = nb::make_tuple(e.code(), e.message(), e.where());
+      // What a file or a peer says goes into errors and need not be UTF-8.
+      const auto text = [](const std::string& s) {
+        return nb::steal(
+            PyUnicode_DecodeUTF8(s.data(), static_cast<Py_ssize_t>(s.size()), "replace"));
+      };
+      const nb::object code = text(e.code());
+      const nb::object message = text(e.message());
+      const nb::object where = text(e.where());
+      if (!code.is_valid() || !message.is_valid() || !where.is_valid()) return;  // out of memory
+      const nb::object args = nb::make_tuple(code, message, where);
       PyErr_SetObject(native_error.ptr(), args.ptr());
     }
   });

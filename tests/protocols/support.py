@@ -12,7 +12,7 @@ from mpcc.ir.ops import party, secure
 from mpcc.ir.types import SecureType
 from mpcc.ir.verify import verify
 from mpcc.protocols import Lowered, lower_program
-from mpcc.protocols.lowering import counted_cost, streams_are_unique
+from mpcc.protocols.lowering import counted_cost
 
 
 @dataclass
@@ -111,7 +111,6 @@ def execute(program, protocol, seed=1, balancer=None, check=True):
     keep = {v for s in lowered.shares.values() for v in s.values()}
     keep |= {c.value for c in lowered.coins.values() if c.value is not None}
     verify(lowered.party, party.DIALECT)
-    assert streams_are_unique(lowered.party)
     session = interp.Session(
         lowered.party, program.weights, interp.SeededKeys(seed), keep=keep, record=True
     )

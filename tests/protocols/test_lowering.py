@@ -7,13 +7,11 @@ from mpcc.errors import MpccError
 from mpcc.ir.core import Module
 from mpcc.ir.define import Operation
 from mpcc.ir.dialects import DIALECTS
-from mpcc.ir.ops import party
 from mpcc.ir.schedule import schedule
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.types import BitType
 from mpcc.protocols import Ref, Rep3, lower_program, protocol_named
 from mpcc.protocols.base import Builder, Coin, Cost, component, key_name
-from mpcc.protocols.lowering import streams_are_unique
 from mpcc.protocols.roles import LinkBalance
 from tests.protocols.support import Program, execute
 
@@ -128,22 +126,6 @@ def test_balance_counts_phases_apart():
     assert balance.choose("online", roles, cost) == roles[0]
     assert balance.choose("online", roles, cost) == roles[1]
     assert balance.choose("setup", roles, cost) == roles[0]
-
-
-def test_reused_streams_are_found():
-    def module(*draws):
-        m = Module("party")
-        for key, stream, phase, place, shape in draws:
-            attrs = {"key": key, "stream": stream, "phase": phase, "place": place, "shape": shape}
-            m.main.append(party.DrawRing, (), attrs)
-        return m
-
-    a = ("P0+P1", 0, "online", "P0", (2,))
-    assert streams_are_unique(module(a, ("P0+P1", 0, "online", "P1", (2,))))
-    assert streams_are_unique(module(a, ("P0+P1", 0, "setup", "P0", (2,))))
-    assert streams_are_unique(module(a, ("P0+P2", 0, "online", "P0", (2,))))
-    assert not streams_are_unique(module(a, a))
-    assert not streams_are_unique(module(a, ("P0+P1", 0, "online", "P1", (3,))))
 
 
 def test_dead_steps_keep_their_messages():

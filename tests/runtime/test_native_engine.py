@@ -10,7 +10,7 @@ from mpcc import _native
 from mpcc.emit.graphdef import emit
 from mpcc.emit.schema import GraphDef
 from mpcc.frontend.onnx.loader import import_onnx
-from mpcc.ir.core import Module
+from mpcc.ir.core import Function, Module
 from mpcc.ir.interp.party import SeededKeys, Session
 from mpcc.ir.ops.party import DIALECT
 from mpcc.ir.phi import FormatOptions
@@ -21,7 +21,7 @@ from mpcc.passes.base import Manager
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols import Rep3, lower_program
-from tests.emit.programs import every_op, inputs_for, random_program
+from tests.emit.programs import Writer, every_op, inputs_for, random_program
 
 
 def engine_arrays(module, weights, inputs):
@@ -253,3 +253,103 @@ def test_masks_are_put_off_until_they_are_needed():
     assert plan["arena_bytes"] < 4 * 8 * n
     inputs = {"x": np.linspace(-8, 8, n, dtype=np.float32)}
     compare(module, {}, inputs, 5)
+
+
+def drawing(*draws):
+    """Draws at parties: (key, stream, phase, place, shape or lanes of 64 planes, in a region)."""
+    module = Module("party")
+    w = Writer(module.main)
+    for key, stream, phase, place, size, fused in draws:
+        attrs = {"key": key, "stream": stream, "phase": phase, "place": place}
+        if fused:
+            x = w("draw_ring", key="P0+P1", stream=99, phase=phase, place=place, shape=size)
+            body = Function("body", [x.type])
+            inner = Writer(body)("draw_ring", **attrs, shape=size)
+            body.returns = [Writer(body)("add", body.args[0], inner)]
+            module.main.append(DIALECT.operations["party.fused"], (x,), {}, "", body)
+        elif isinstance(size, tuple):
+            w("draw_ring", **attrs, shape=size)
+        else:
+            w("draw_bits", **attrs, lanes=size, planes=64)
+    return emit(module)
+
+
+BASE = ("P0+P1", 0, "online", "P0", (6,), False)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("P0+P1", 1, "online", "P0", (6,), False),
+        ("P0+P2", 0, "online", "P0", (6,), False),
+        ("P0+P1", 0, "setup", "P0", (6,), False),
+        ("P0+P1", 0, "online", "P1", (6,), False),
+        ("P0+P1", 0, "online", "P1", (6,), True),
+    ],
+)
+def test_other_streams_and_other_holders_may_be_drawn(other):
+    _native.describe_program(drawing(BASE, other))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        BASE,
+        ("P0+P1", 0, "online", "P1", (7,), False),
+        ("P0+P1", 0, "online", "P1", (2, 3), False),
+        ("P0+P1", 0, "online", "P1", 6, False),
+        ("P0+P1", 0, "online", "P0", (6,), True),
+        ("P0+P1", 0, "online", "P1", (7,), True),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_stream_is_one_draw(other, turned):
+    draws = (other, BASE) if turned else (BASE, other)
+    code, what, where = code_of(_native.describe_program, drawing(*draws))
+    assert code == "E-graph-stream"
+    assert "stream 0 of key P0+P1 (online)" in what
+    assert where.startswith("node ")
+
+
+def test_a_body_that_draws_is_used_once():
+    """Two uses of one function are two draws of its streams."""
+    module = Module("party")
+    w = Writer(module.main)
+    for stream in (1, 2):
+        x = w("draw_ring", key="P0+P1", stream=stream, place="P0", shape=(6,))
+        body = Function("body", [x.type])
+        inner = Writer(body)("draw_ring", key="P0+P1", stream=0, place="P0", shape=(6,))
+        body.returns = [Writer(body)("add", body.args[0], inner)]
+        module.main.append(DIALECT.operations["party.fused"], (x,), {}, "", body)
+    code, _, where = code_of(_native.describe_program, emit(module))
+    assert code == "E-graph-stream"
+    assert "Fused" in where
+
+
+@pytest.mark.parametrize("pairs", [1 << 13, 1 << 14])
+def test_a_convolution_whose_scratch_would_overflow_is_refused(pairs):
+    """Tiny operands, but the padded rows of all pairs are counted in 2^64 words."""
+    module = Module("party")
+    w = Writer(module.main)
+    key = {"key": "client+model", "place": "client"}
+    x = w("draw_ring", **key, stream=0, shape=(1, 2, 1, 1))
+    kernel = w("draw_ring", **key, stream=1, shape=(2, 1, 32, 1))
+    big = 1 << 24
+    y = w(
+        "conv", *((x, kernel) * pairs), strides=(big, big), pads=(big, big, big, big - 1),
+        dilations=(1082401, 1), groups=2,
+    )  # fmt: skip
+    w("output", w("decode", y, frac=8), name="y")
+    code, _, _ = code_of(_native.run_in_memory, emit(module), {}, [{}])
+    assert code in ("E-ring-shape", "E-bounds-overflow")
+
+
+def test_errors_with_bytes_that_are_no_text_arrive():
+    data = emit(every_op())
+    assert b"@client" in data
+    code, what, where = code_of(
+        _native.describe_program, data.replace(b"@client", b"@cl\xffent", 1)
+    )
+    assert code.startswith("E-graph")
+    assert isinstance(what, str)
+    assert isinstance(where, str)

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mpcc
 from mpcc import _native
 from mpcc.artifact import Artifact
 from mpcc.emit.graphdef import emit
 from mpcc.ir.core import Module
 from mpcc.ir.ops.party import DIALECT
+from mpcc.runtime import native
 from mpcc.runtime.certificates import issue
 
-PARTY = Path(os.environ.get("MPCC_PARTY") or Path(mpcc.__file__).parent / "_bin" / "mpcc-party")
+PARTY = Path(os.environ.get("MPCC_PARTY") or native.party_program())
 LIBRARY = Path(os.environ.get("MPCC_LIBRARY") or PARTY.with_name("libmpcc.so"))
 NAMES = ("P0", "P1", "P2", "owner")
 SHAPE = (40,)
@@ -257,6 +257,66 @@ def test_another_program_is_refused_on_both_sides(cluster):
     results = live.results()
     assert all(code == 1 for code, _, _ in results)
     assert any("E-net-mismatch" in err for _, _, err in results)
+
+
+def busy_program(steps):
+    """P0 multiplies large matrices for long after the client's input has come."""
+    module = Module("party")
+
+    def op(kind, *operands, **attrs):
+        result = module.main.append(DIALECT.operations[f"party.{kind}"], operands, attrs)
+        return result.results[0] if result.results else None
+
+    n = 1024
+    x = op("encode", op("input", name="x", shape=SHAPE, place="client"), frac=8, lo=-8.0, hi=8.0)
+    x = op("transfer", x, to="P0", step="input/share")
+    x = op("pad", op("reshape", x, shape=(1, *SHAPE)), low=(0, 0), high=(n - 1, n - 40), value=0)
+    mask = op("draw_ring", key="P0+P1", stream=0, place="P0", shape=(n, n))
+    for _ in range(steps):
+        x = op("matmul", x, mask)
+    x = op("slice", x, starts=(0, 0), limits=(1, 40), strides=(1, 1))
+    x = op("transfer", op("reshape", x, shape=SHAPE), to="client", step="open")
+    op("output", op("decode", x, frac=8), name="y")
+    return module
+
+
+def test_a_party_stops_computing_when_the_session_is_over(cluster):
+    live = cluster(busy_program(1000), deadline_s=1.0)
+    owner = live.connect()
+    _, inputs, _ = values()
+    owner.setup({})
+    with pytest.raises(_native.NativeError) as error:
+        owner.run(inputs)
+    assert error.value.args[0] == "E-net-timeout"
+    # Far less than the products that are left would take.
+    _, err = live.parties[0].communicate(timeout=10)
+    assert live.parties[0].returncode == 1
+    assert "E-net-" in err
+    assert "matmul" in err.lower()
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 2**32 + 7000, 2**64 - 1, 7000.5, "7000", True, None])
+def test_ports_are_checked_before_anybody_is_called(tmp_path, port):
+    entry = {"name": "P0", "host": "127.0.0.1", "port": port, "places": ["P0"]}
+    config = {"endpoints": [entry], "ca": "ca", "cert": "c", "key": "k"}
+    path = tmp_path / "cluster.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(_native.NativeError) as error:
+        _native.OwnerEndpoint(b"", str(path), 0)
+    assert error.value.args[0] == "E-config"
+    assert "port must be an integer from 0 to 65535" in error.value.args[1]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 2**32 + 1, 2**64 - 1, 1.5, "2"])
+def test_threads_are_checked_before_anybody_is_called(tmp_path, threads):
+    entry = {"name": "P0", "host": "127.0.0.1", "port": 7000, "places": ["P0"]}
+    config = {"endpoints": [entry], "ca": "ca", "cert": "c", "key": "k", "threads": threads}
+    path = tmp_path / "cluster.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(_native.NativeError) as error:
+        _native.OwnerEndpoint(b"", str(path), 0)
+    assert error.value.args[0] == "E-config"
+    assert "threads must be an integer from 1 to 1024" in error.value.args[1]
 
 
 def test_usage_errors(tmp_path):

@@ -29,6 +29,11 @@ def session(network):
         yield live
 
 
+def pid_of(party):
+    assert party.pid is not None
+    return party.pid
+
+
 def run_until_it_fails(session, image):
     """Runs until an error; the error and when it came."""
     while True:
@@ -45,7 +50,7 @@ def disturb(session, image, number):
     def later():
         time.sleep(0.3)
         sent.append(time.monotonic())
-        os.kill(session.parties[1].pid, number)
+        os.kill(pid_of(session.parties[1]), number)
 
     thread = threading.Thread(target=later)
     thread.start()
@@ -69,7 +74,7 @@ def test_a_lost_party_stops_the_others_within_the_deadline(session, network, num
         assert "P1" in party.complaint()
         assert "/" in party.complaint() or "go frame" in party.complaint()
     if number == signal.SIGSTOP:
-        os.kill(session.parties[1].pid, signal.SIGCONT)
+        os.kill(pid_of(session.parties[1]), signal.SIGCONT)
 
 
 def test_a_failed_session_is_over(session, network):
@@ -104,7 +109,8 @@ def test_processes_are_gone_and_nothing_is_left(network):
     compiled, image = network
     with mpcc.Session(compiled.artifact, compiled.weights) as live:
         live.run({"image": image})
-        pids = [party.pid for party in live.parties]
+        pids = [pid_of(party) for party in live.parties]
+        assert live._directory is not None
         folder = live._directory.name
         assert os.stat(folder).st_mode & 0o077 == 0
     assert not os.path.exists(folder)

@@ -18,9 +18,9 @@ import numpy as np
 from mpcc.ir.core import Function, Module, Op, Value, make_op
 from mpcc.ir.ops import party
 from mpcc.ir.types import PLACES, BitsType, RingType, element_count, place_of
-from mpcc.verify_program.peeling import peel
+from mpcc.verify_program.peeling import knowledge, peel
 from mpcc.verify_program.program import DRAWS, Program, flatten
-from tests.verify.programs import fused
+from tests.verify.programs import PUBLIC, fused
 
 COMBINE = ("party.add", "party.sub", "party.xor")
 
@@ -151,7 +151,7 @@ def drop_mask(e: Editor, m: Masked) -> bool:
 
 def cancel_mask(e: Editor, m: Masked) -> bool:
     """The mask is added and taken away again before sending."""
-    combine, transfer = e.ops[m.combine], e.ops[m.message]
+    combine = e.ops[m.combine]
     mask = mask_operand(combine, e.ops[m.mask])
     definition = {"party.add": party.Sub, "party.sub": party.Add, "party.xor": party.Xor}
     at = e.module.main.ops.index(combine) + 1
@@ -160,7 +160,6 @@ def cancel_mask(e: Editor, m: Masked) -> bool:
         return False
     e.module.main.replace_uses({combine.result: back.result})
     e.module.main.ops.insert(at, back)
-    del transfer
     return True
 
 
@@ -260,7 +259,7 @@ def send_to_mask_holder(e: Editor, m: Masked) -> bool:
     transfer = e.ops[m.message]
     sender = place_of(transfer.operands[0].type)
     holders = [p for p in e.ops[m.mask].attrs["key"].split("+") if p not in (sender, m.receiver)]
-    if not holders or "client" in (sender, m.receiver) and "reveal" in step_of(transfer):
+    if not holders or ("client" in (sender, m.receiver) and "reveal" in step_of(transfer)):
         return False
     at = e.module.main.ops.index(transfer)
     extra = make_op(
@@ -335,10 +334,15 @@ def mutate_reuse(module: Module, name: str, count: int, seed: int) -> Iterator[M
     for i, a in enumerate(parts):
         for b in parts[i + 1 :]:
             x, y = module.main.ops[a.mask], module.main.ops[b.mask]
-            same = all(
-                x.attrs[k] == y.attrs[k] for k in ("key", "phase", "shape", "lanes", "planes")
-                if k in x.attrs or k in y.attrs
-            ) if x.name == y.name and set(x.attrs) == set(y.attrs) else False
+            same = (
+                all(
+                    x.attrs[k] == y.attrs[k]
+                    for k in ("key", "phase", "shape", "lanes", "planes")
+                    if k in x.attrs or k in y.attrs
+                )
+                if x.name == y.name and set(x.attrs) == set(y.attrs)
+                else False
+            )
             if same and a.receiver == b.receiver and x.attrs["stream"] != y.attrs["stream"]:
                 pairs.append((a, b))
     for i in rng.permutation(len(pairs))[:count]:
@@ -371,10 +375,14 @@ def mutate_streams(module: Module, name: str, count: int, seed: int) -> Iterator
         for i in draws
         for j in draws
         if i < j
-        and all(module.main.ops[i].attrs[k] == module.main.ops[j].attrs[k] for k in ("key", "phase"))
+        and all(
+            module.main.ops[i].attrs[k] == module.main.ops[j].attrs[k] for k in ("key", "phase")
+        )
     ]
     collide = [
-        (i, j) for i, j in pairs if module.main.ops[i].result.type != module.main.ops[j].result.type
+        (i, j)
+        for i, j in pairs
+        if module.main.ops[i].result.type != module.main.ops[j].result.type
         and place_of(module.main.ops[i].result.type) == place_of(module.main.ops[j].result.type)
     ]
     for n in rng.permutation(len(collide))[:count]:
@@ -383,16 +391,18 @@ def mutate_streams(module: Module, name: str, count: int, seed: int) -> Iterator
         for draw in e.draws(e.ops[j]):
             draw.attrs["stream"] = e.ops[i].attrs["stream"]
         yield Mutant("leak", f"{name}/stream-collision/{i}-{j}", e.done())
-    again = [i for i in draws]
-    for n in rng.permutation(len(again))[:2]:
+    for n in rng.permutation(len(draws))[:2]:
+        # The last user gets a draw of its own, of the same stream, as another type would.
         e = Editor(module)
-        draw = e.ops[again[n]]
-        copy = e.insert(draw, draw.definition, **draw.attrs)
-        users = [op for op in e.module.main.ops if draw.result in op.operands]
-        if len(users) < 2:
-            continue
-        e.replace_operand(users[-1], draw.result, copy)
-        yield Mutant("leak", f"{name}/drawn-twice/{again[n]}", e.done())
+        draw = e.ops[draws[n]]
+        e.insert(
+            draw,
+            party.Transfer,
+            (e.insert(draw, draw.definition, **draw.attrs),),
+            to=next(p for p in PLACES if p != place_of(draw.result.type)),
+            step="extra",
+        )
+        yield Mutant("leak", f"{name}/drawn-twice/{draws[n]}", e.done())
     swap = [
         (i, j) for i, j in pairs if module.main.ops[i].result.type == module.main.ops[j].result.type
     ]
@@ -458,22 +468,36 @@ def mutate_reveals(module: Module, name: str, seed: int) -> Iterator[Mutant]:
             for t in transfers:
                 if place_of(main[t].operands[0].type) != to:
                     old = e.ops[t]
-                    e.append(
-                        party.Transfer, old.operands, old.loc, to=to, step=old.attrs["step"]
-                    )
+                    e.append(party.Transfer, old.operands, old.loc, to=to, step=old.attrs["step"])
             yield Mutant("leak", label.format(f"reveal-also-to-{to}"), e.done())
 
+        # Masks that the owner can make. A fresh sharing stays hidden by its own last step.
+        e = Editor(module)
+        for t in transfers:
+            stack = [e.ops[t].operands[0].op]
+            while stack:
+                op = stack.pop()
+                if op is not None and op.name in DRAWS:
+                    holders = {*op.attrs["key"].split("+"), owner}
+                    for draw in e.draws(op):
+                        draw.attrs["key"] = "+".join(p for p in PLACES if p in holders)
+                elif (
+                    op is not None
+                    and op.name in COMBINE
+                    and (op is e.ops[t].operands[0].op or op.name == "party.sub")
+                ):
+                    stack += [v.op for v in op.operands]
+        additive = len(transfers) == 3
+        yield Mutant("leak" if additive else "wrong", label.format("reveal-known-mask"), e.done())
+
         # Summands as they are: an additive value's are products, and nothing else masks them.
-        program = flatten(module)
         e = Editor(module)
         bare = True
         for t in transfers:
             value = e.ops[t].operands[0]
             found = value.op
             while found is not None and found.name in COMBINE:
-                masks = [
-                    v for v in found.operands if v.op is not None and v.op.name in DRAWS
-                ]
+                masks = [v for v in found.operands if v.op is not None and v.op.name in DRAWS]
                 if masks:
                     keep = [v for v in found.operands if v not in masks]
                     if not keep:
@@ -496,9 +520,12 @@ def mutate_reveals(module: Module, name: str, seed: int) -> Iterator[Mutant]:
                 found = value.op
             bare = bare and value.op is not None and value.op.name in ("party.matmul", "party.conv")
         # A fresh sharing may be opened as it is; its last step masks it. Then only f objects.
-        yield Mutant("leak" if bare else "wrong", label.format("reveal-unmasked"), e.done(),
-                     steps if bare else ())
-        del program
+        yield Mutant(
+            "leak" if bare else "wrong",
+            label.format("reveal-unmasked"),
+            e.done(),
+            steps if bare else (),
+        )
 
         # One summand alone is not masked.
         e = Editor(module)
@@ -520,7 +547,9 @@ def mutate_reveals(module: Module, name: str, seed: int) -> Iterator[Mutant]:
             others = [
                 i
                 for i, op in enumerate(main[:at])
-                if op.results and op.result.type == operand.type and op.result is not operand
+                if op.results
+                and op.result.type == operand.type
+                and op.result is not operand
                 and op.name not in DRAWS
             ]
             if operand.op.name in DRAWS or not others:
@@ -614,9 +643,12 @@ def mutate_exposed(module: Module, name: str, count: int, seed: int) -> Iterator
     """A product, a bit or a sum of shares is sent to somebody in the clear."""
     rng = np.random.default_rng(seed)
     bare = ("party.matmul", "party.conv", "party.lookup", "party.shift_right", "party.encode")
-    values = [i for i, op in enumerate(module.main.ops) if op.name in (*bare, "party.weight")]
-    public = {"party.weight": module.main.ops}
-    del public
+    program = flatten(module)
+    # What everybody may know is no secret: the public bias, and what is made of it alone.
+    known = knowledge(program, (), PUBLIC)
+    values = [
+        op.id for op in program.ops if op.name in (*bare, "party.weight") and not known[op.id]
+    ]
     for n in rng.permutation(len(values))[:count]:
         e = Editor(module)
         op = e.ops[values[n]]

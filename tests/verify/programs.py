@@ -47,7 +47,7 @@ def pooled(ring: int) -> Program:
     p, rng = Program(ring), np.random.default_rng(3)
     x = p.input(rng.uniform(-1, 1, (1, 2, 6, 6)), 6, width=10)
     w = p.weight(rng.integers(-30, 30, (3, 2, 3, 3)), 5, 6)
-    b = p.weight(rng.integers(-30, 30, (3,)), 11, 6, owner="public")
+    b = p.weight(rng.integers(-30, 30, (3,)), 11, 6, owner="public")  # "w1"
     geometry = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "groups": 1}
     y = p.op("conv", x, w, **geometry, width=20, loc="conv")
     b = p.op("broadcast", b, shape=(1, 3, 6, 6), dims=(1,), loc="conv")
@@ -71,6 +71,10 @@ PROGRAMS: Mapping[str, Callable[[int], Program]] = {
     "wide": wide,
     "pooled": pooled,
 }
+
+
+PUBLIC = frozenset({"w1"})
+"""Weights that are public: the bias of ``pooled``; its first weight is the kernel."""
 
 
 def lowered(secure: Module, balancer=None) -> Module:

@@ -46,9 +46,7 @@ class Maker:
     def draw(self, like, place):
         """A draw of the type of ``like`` at its place: fresh, or one made before."""
         old = [
-            at[place]
-            for at in self.drawn.values()
-            if place in at and at[place].type == like.type
+            at[place] for at in self.drawn.values() if place in at and at[place].type == like.type
         ]
         if old and (self.rng.random() < 0.15 or self.coins >= COINS):
             return self.pick(old)
@@ -85,14 +83,14 @@ class Maker:
             return None
         if isinstance(v.type, BitsType):
             return self.op(party.Xor, v, mask)
-        if self.rng.random() < 0.25:
+        if self.rng.random() < 0.3:
             kind, attrs = self.pick(
                 [
                     (party.ShiftLeft, {"amount": 1}),
                     (party.MulConst, {"value": 2}),
                     (party.MulConst, {"value": 3}),
                     (party.LowBits, {"count": 1}),
-                    (party.Neg, {}),
+                    (party.ShiftLeft, {"amount": 1}),
                 ]
             )
             mask = self.op(kind, mask, **attrs)
@@ -144,8 +142,7 @@ class Maker:
         bits = [
             o
             for o in self.values
-            if isinstance(o.type, BitsType)
-            and (o.type.planes, o.type.place) == (1, v.type.place)
+            if isinstance(o.type, BitsType) and (o.type.planes, o.type.place) == (1, v.type.place)
         ]
         return self.op(party.NegateIf, self.pick(bits), v) if bits else self.op(party.Neg, v)
 

@@ -172,6 +172,47 @@ TEST_CASE("tls: a stranger does not keep the right peers from connecting") {
   CHECK(attack.get().code() == "E-net-tls");
 }
 
+// Connections to the first endpoint that say `text` and then nothing.
+class Crowd {
+ public:
+  Crowd(std::uint16_t port, std::size_t count, const std::string& text) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(port);
+    for (std::size_t i = 0; i < count; ++i) {
+      UniqueFd fd(::socket(AF_INET, SOCK_STREAM, 0));
+      REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+      REQUIRE(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) ==
+              static_cast<ssize_t>(text.size()));
+      sockets_.push_back(std::move(fd));
+    }
+  }
+
+ private:
+  std::vector<UniqueFd> sockets_;
+};
+
+TEST_CASE("tls: a crowd of strangers does not keep the right peers from connecting") {
+  auto list = configs(3, 6s);
+  std::size_t count = 100;
+  std::string text;
+  SUBCASE("that say nothing") {}
+  SUBCASE("that begin a handshake and stop") {
+    count = 40;
+    text = "\x16\x03\x01";
+  }
+  auto first = std::async(std::launch::async, [&] { return connect_tls(list[0]); });
+  const Crowd crowd(list[0].endpoints[0].port, count, text);
+  const auto start = std::chrono::steady_clock::now();
+  Network rest = connect_all({list[1], list[2]});
+  Network net;
+  net.push_back(first.get());
+  for (auto& t : rest) net.push_back(std::move(t));
+  CHECK(std::chrono::steady_clock::now() - start < 5s);
+  close_all(net);
+}
+
 TEST_CASE("tls: another program is refused on both sides") {
   auto list = configs(2);
   list[1].program[0] = std::byte{0xab};

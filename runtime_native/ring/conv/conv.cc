@@ -79,7 +79,7 @@ void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::
       const W* x = pair.x.data() + (b * s.in_channels + group * s.group_in()) * image;
       for (std::size_t k0 = 0; k0 < depth; k0 += kernel.kc) {
         const std::size_t k = std::min(kernel.kc, depth - k0);
-        W* patches = internal::scratch<W>(internal::Slot::patches, k * ld);
+        W* patches = internal::scratch<W>(internal::Slot::patches, checked_mul(k, ld));
         internal::fill_patches(s, x, k0, k0 + k, n0, n1, patches, ld);
         const W* rhs = patches;
         std::size_t panel_step = nr;  // words from one right panel to the next
@@ -87,7 +87,8 @@ void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::
         if (!kernel.strided_rhs) {
           panel_step = round_up(k, kernel.kq) * nr;
           pitch = nr;
-          W* packed = internal::scratch<W>(internal::Slot::rhs, columns / nr * panel_step);
+          W* packed =
+              internal::scratch<W>(internal::Slot::rhs, checked_mul(columns / nr, panel_step));
           for (std::size_t j = 0; j < columns; j += nr)
             kernel.pack_rhs(patches + j, ld, k, std::min(nr, n1 - n0 - j),
                             packed + j / nr * panel_step);
@@ -124,14 +125,15 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
   const std::size_t oh = s.out_height();
   const std::size_t ow = s.out_width();
   const std::size_t pitch = internal::phase_pitch(s);
-  const std::size_t row_words = s.stride_width * pitch;
+  const std::size_t row_words = checked_mul(s.stride_width, pitch, "convolution");
   const std::size_t reach = (s.kernel_height - 1) * s.dilation_height + 1;
   // Output rows per task: the padded input rows of all pairs in about 64 KiB.
-  const std::size_t fitting = (std::size_t{1} << 16) / sizeof(W) / (row_words * pairs.size());
+  const std::size_t fitting =
+      (std::size_t{1} << 16) / sizeof(W) / checked_mul(row_words, pairs.size(), "convolution");
   const std::size_t band =
       std::clamp<std::size_t>(fitting > reach ? (fitting - reach) / s.stride_height + 1 : 1, 1, oh);
   const std::size_t bands = (oh + band - 1) / band;
-  const std::size_t terms = pairs.size() * s.taps();
+  const std::size_t terms = checked_mul(pairs.size(), s.taps(), "convolution");
 
   const auto task = [&](std::size_t t, std::vector<const W*>& rows) {
     const std::size_t p0 = t % bands * band;
@@ -139,7 +141,9 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
     const std::size_t b = t / bands / s.out_channels;
     const std::size_t p1 = std::min(p0 + band, oh);
     const std::size_t in_rows = (p1 - p0 - 1) * s.stride_height + reach;
-    W* padded = internal::scratch<W>(internal::Slot::patches, pairs.size() * in_rows * row_words);
+    const std::size_t rows_words = checked_mul(in_rows, row_words, "convolution");
+    W* padded = internal::scratch<W>(internal::Slot::patches,
+                                     checked_mul(pairs.size(), rows_words, "convolution"));
     W* weights = internal::scratch<W>(internal::Slot::weights, terms);
 
     std::size_t term = 0;
@@ -154,7 +158,7 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
           rows[term++] = padded + u * s.dilation_height * row_words +
                          across % s.stride_width * pitch + across / s.stride_width;
         }
-      padded += in_rows * row_words;
+      padded += rows_words;
     }
     W* out = y.data() + ((b * s.out_channels + o) * oh + p0) * ow;
     for (std::size_t p = p0; p < p1; ++p, out += ow) {
@@ -171,7 +175,7 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
 
 }  // namespace
 
-void Conv2dShape::validate() const {
+void Conv2dShape::validate(std::size_t pairs) const {
   for (const std::size_t n :
        {batch, in_channels, in_height, in_width, out_channels, kernel_height, kernel_width,
         stride_height, stride_width, dilation_height, dilation_width, groups})
@@ -194,6 +198,10 @@ void Conv2dShape::validate() const {
   bounded({batch, in_channels, in_height, in_width});
   bounded({out_channels, group_in(), kernel_height, kernel_width});
   bounded({batch, out_channels, out_height(), out_width()});
+  // Scratch is laid out by padded rows, whose width is rounded up to the stride.
+  bounded({std::max<std::size_t>(pairs, 1), in_height + pad_top + pad_bottom,
+           in_width + pad_left + pad_right + stride_width});
+  bounded({std::max<std::size_t>(pairs, 1), kernel_height, kernel_width});
 }
 
 std::size_t Conv2dShape::out_height() const noexcept {
@@ -260,7 +268,7 @@ const W* PackedConvWeights<W>::taps(std::size_t out_channel) const {
 template <RingWord W>
 void conv2d(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<W> y,
             bool accumulate, ThreadPool& pool) {
-  s.validate();
+  s.validate(pairs.size());
   require(y.size() == s.output_words(), "E-ring-shape",
           "convolution output has the wrong number of words");
   if (pairs.empty()) {

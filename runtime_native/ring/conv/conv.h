@@ -33,8 +33,9 @@ struct Conv2dShape {
   std::size_t groups = 1;
 
   // Throws Error("E-ring-shape") unless every size is in [1, 2^31), the groups divide both channel
-  // counts, the padded input covers the dilated kernel, and all element counts fit in 63 bits.
-  void validate() const;
+  // counts, the padded input covers the dilated kernel, and all element counts, among them those of
+  // the padded inputs of a channel of `pairs` convolutions at once, are far from overflow.
+  void validate(std::size_t pairs = 1) const;
 
   std::size_t out_height() const noexcept;
   std::size_t out_width() const noexcept;

@@ -310,6 +310,23 @@ TEST_CASE("wrong shapes are refused") {
   CHECK(with([](Conv2dShape& t) {
           t.batch = t.in_channels = t.in_height = (std::size_t{1} << 31) - 1;
         }) == "E-bounds-overflow");
+  // Operands of a few words whose padded rows are counted in 2^64 words, or a little less.
+  Conv2dShape wide{.in_channels = 2, .out_channels = 2, .kernel_height = 32, .groups = 2};
+  constexpr std::size_t kBig = std::size_t{1} << 24;
+  wide.stride_height = wide.stride_width = kBig;
+  wide.pad_top = wide.pad_left = wide.pad_bottom = kBig;
+  wide.pad_right = kBig - 1;
+  wide.dilation_height = 1082401;
+  for (const std::size_t pairs :
+       {std::size_t{1} << 13, std::size_t{1} << 14, std::size_t{1} << 15}) {
+    const std::vector<std::uint64_t> few_x(wide.input_words()), few_w(wide.weight_words());
+    std::vector<std::uint64_t> few_y(wide.output_words());
+    const PackedConvWeights<std::uint64_t> few_packed(wide, few_w);
+    const std::vector<ConvPair<std::uint64_t>> many(pairs, {few_x, &few_packed});
+    ThreadPool one(1);
+    const std::string got = code([&] { conv2d<std::uint64_t>(wide, many, few_y, false, one); });
+    CHECK((got == "E-ring-shape" || got == "E-bounds-overflow"));
+  }
 
   ThreadPool pool(1);
   const std::vector<W> x(s.input_words(), 1), w(s.weight_words(), 1);

@@ -147,13 +147,13 @@ void block(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, std::size_t r
     for (std::size_t k0 = 0; k0 < p.a.cols; k0 += kernel.kc) {
       const std::size_t depth = std::min(kernel.kc, p.a.cols - k0);
       const std::size_t padded = round_up(depth, kernel.kq);
-      W* lhs = internal::scratch<W>(internal::Slot::lhs, round_up(rows, mr) * padded);
+      W* lhs = internal::scratch<W>(internal::Slot::lhs, checked_mul(round_up(rows, mr), padded));
       for (std::size_t i = 0; i < rows; i += mr)
         kernel.pack_lhs(p.a.data + (row0 + i) * p.a.ld + k0, p.a.ld, std::min(mr, rows - i), depth,
                         lhs + i * padded);
       W* rhs = nullptr;
       if (!p.packed) {
-        rhs = internal::scratch<W>(internal::Slot::rhs, round_up(cols, nr) * padded);
+        rhs = internal::scratch<W>(internal::Slot::rhs, checked_mul(round_up(cols, nr), padded));
         for (std::size_t j = 0; j < cols; j += nr)
           kernel.pack_rhs(p.b.data + k0 * p.b.ld + col0 + j, p.b.ld, depth, std::min(nr, cols - j),
                           rhs + j * padded);
@@ -193,7 +193,7 @@ template <RingWord W>
 Panels<W>::Panels(const GemmKernel<W>& kernel, std::size_t width, std::size_t extent,
                   std::size_t depth)
     : width_(width),
-      count_((extent + width - 1) / width),
+      count_(checked_add(extent, width - 1) / width),
       depth_(depth),
       block_(kernel.kc),
       quantum_(kernel.kq) {
