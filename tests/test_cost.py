@@ -101,11 +101,11 @@ def test_a_region_of_a_run_takes_no_key_of_the_session():
 
 
 def test_a_stream_is_drawn_once_at_a_place_and_as_one_type():
-    def draws(second: str) -> str:
+    def draws(second):
         return f"    %0 = {DRAW}}} : ring64<1>@P0\n    %1 = {second}\n"
 
     again = f"{DRAW}}} : ring64<1>@P0"
-    other_type = f"{DRAW}, ring = 32}} : ring32<1>@P0".replace("P0\", "P1")
+    other_type = f"{DRAW}, ring = 32}} : ring32<1>@P0"
     for second, what in ((again, "twice at P0"), (other_type, "two types")):
         with pytest.raises(MpccError, match=what) as caught:
             schedule(parsed(draws(second)))

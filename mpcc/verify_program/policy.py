@@ -97,9 +97,11 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def load_policy(path: Path, declared: Policy) -> Policy:
-    """A policy file::
+    """Read a policy file.
 
-        public = ["bias"]                  # inputs and weights that everybody may know; default none
+    For example::
+
+        public = ["bias"]                  # inputs and weights for everybody; default none
         coalitions = [["P0", "client"]]    # checked beside each place alone; default none
 
         [outputs]                          # required: all outputs

@@ -1,4 +1,4 @@
-"""Rule d: what an owner is sent is summands of one opened value, and the value is all that it learns.
+"""Rule d: what an owner is sent are summands of a value, and the value is all that it learns.
 
 An opened value is a linear form of messages to the owner. Whoever knows the value and all of the
 messages but one knows the last one too; so one message is left out of the peeling, and the value

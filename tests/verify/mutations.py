@@ -10,12 +10,14 @@ Kinds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mpcc.ir.core import Function, Module, Op, Value, make_op
+from mpcc.ir.core import Module, Op, Value, make_op
+from mpcc.ir.define import Operation
 from mpcc.ir.ops import party
 from mpcc.ir.types import PLACES, BitsType, RingType, element_count, place_of
 from mpcc.verify_program.peeling import knowledge, peel
@@ -53,16 +55,17 @@ class Editor:
         self.module = original.clone()
         self.ops = list(self.module.main.ops)
 
-    def insert(self, before: Op, definition, operands=(), **attrs) -> Value:
+    def insert(
+        self, before: Op, definition: type[Operation], operands: Sequence[Value] = (), **attrs: Any
+    ) -> Value:
         """A new op in front of another."""
         op = make_op(definition, operands, attrs, before.loc)
         self.module.main.ops.insert(self.module.main.ops.index(before), op)
         return op.result
 
-    def append(self, definition, operands=(), loc="", **attrs) -> Value:
-        op = make_op(definition, operands, attrs, loc)
-        self.module.main.ops.append(op)
-        return op.result if op.results else None
+    def send(self, value: Value, to: str, loc: str, step: str) -> None:
+        """One more message at the end."""
+        self.module.main.ops.append(make_op(party.Transfer, (value,), {"to": to, "step": step}, loc))
 
     def replace_operand(self, op: Op, old: Value, new: Value) -> None:
         op.operands = [new if v is old else v for v in op.operands]
@@ -117,11 +120,17 @@ def mask_operand(op: Op, mask: Op) -> Value:
     """The operand of a combination that is the draw, as it stands at that place."""
     keys = ("key", "stream", "phase")
     for value in op.operands:
-        source = value.op
-        if source is not None and source.name in DRAWS:
-            if all(source.attrs[k] == mask.attrs[k] for k in keys):
-                return value
+        source = origin(value)
+        if source.name in DRAWS and all(source.attrs[k] == mask.attrs[k] for k in keys):
+            return value
     raise LookupError("no mask")
+
+
+def origin(value: Value) -> Op:
+    """The op that makes a value."""
+    if value.op is None:
+        raise LookupError("an argument")
+    return value.op
 
 
 def fresh_stream(module: Module) -> int:
@@ -141,9 +150,10 @@ def drop_mask(e: Editor, m: Masked) -> bool:
     """The payload is sent as it is."""
     combine = e.ops[m.combine]
     mask = mask_operand(combine, e.ops[m.mask])
-    (payload,) = [v for v in combine.operands if v is not mask] or [None]
-    if payload is None:
+    payloads = [v for v in combine.operands if v is not mask]
+    if len(payloads) != 1:
         return False
+    (payload,) = payloads
     e.module.main.replace_uses({combine.result: payload})
     e.module.main.ops.remove(combine)
     return True
@@ -191,13 +201,13 @@ def _weakened(weaken: Callable[[Editor, Op, Value], Value | None]) -> Edit:
 
 def _shifted(e: Editor, at: Op, mask: Value) -> Value | None:
     if isinstance(mask.type, BitsType):
-        other = {**mask.op.attrs, "stream": fresh_stream(e.module)}
+        other = {**origin(mask).attrs, "stream": fresh_stream(e.module)}
         return e.insert(at, party.And, (mask, e.insert(at, party.DrawBits, **other)))
     return e.insert(at, party.ShiftLeft, (mask,), amount=1)
 
 
 def _shifted_right(e: Editor, at: Op, mask: Value) -> Value | None:
-    if isinstance(mask.type, BitsType):
+    if not isinstance(mask.type, RingType):
         return None
     return e.insert(at, party.ShiftRight, (mask,), amount=mask.type.ring - 2)
 
@@ -259,7 +269,7 @@ def send_to_mask_holder(e: Editor, m: Masked) -> bool:
     transfer = e.ops[m.message]
     sender = place_of(transfer.operands[0].type)
     holders = [p for p in e.ops[m.mask].attrs["key"].split("+") if p not in (sender, m.receiver)]
-    if not holders or ("client" in (sender, m.receiver) and "reveal" in step_of(transfer)):
+    if not holders:
         return False
     at = e.module.main.ops.index(transfer)
     extra = make_op(
@@ -275,7 +285,7 @@ def other_place(e: Editor, m: Masked) -> bool:
     transfer = e.ops[m.message]
     sender = place_of(transfer.operands[0].type)
     holders = [p for p in e.ops[m.mask].attrs["key"].split("+") if p not in (sender, m.receiver)]
-    if not holders or "reveal" in step_of(transfer):
+    if not holders:
         return False
     ops = e.module.main.ops
     elsewhere = make_op(
@@ -368,22 +378,20 @@ def mutate_reuse(module: Module, name: str, count: int, seed: int) -> Iterator[M
 
 def mutate_streams(module: Module, name: str, count: int, seed: int) -> Iterator[Mutant]:
     """Colliding streams, and streams swapped at one place."""
-    rng = np.random.default_rng(seed)
-    draws = [i for i, op in enumerate(module.main.ops) if op.name in DRAWS]
+    rng, main = np.random.default_rng(seed), module.main.ops
+    draws = [i for i, op in enumerate(main) if op.name in DRAWS]
     pairs = [
         (i, j)
         for i in draws
         for j in draws
-        if i < j
-        and all(
-            module.main.ops[i].attrs[k] == module.main.ops[j].attrs[k] for k in ("key", "phase")
-        )
+        if i < j and all(main[i].attrs[k] == main[j].attrs[k] for k in ("key", "phase"))
     ]
+    types = [op.result.type if op.results else None for op in main]
     collide = [
         (i, j)
         for i, j in pairs
-        if module.main.ops[i].result.type != module.main.ops[j].result.type
-        and place_of(module.main.ops[i].result.type) == place_of(module.main.ops[j].result.type)
+        if types[i] != types[j]
+        and place_of(main[i].result.type) == place_of(main[j].result.type)
     ]
     for n in rng.permutation(len(collide))[:count]:
         i, j = collide[n]
@@ -392,172 +400,20 @@ def mutate_streams(module: Module, name: str, count: int, seed: int) -> Iterator
             draw.attrs["stream"] = e.ops[i].attrs["stream"]
         yield Mutant("leak", f"{name}/stream-collision/{i}-{j}", e.done())
     for n in rng.permutation(len(draws))[:2]:
-        # The last user gets a draw of its own, of the same stream, as another type would.
+        # The same words once more at the same place, and sent.
         e = Editor(module)
         draw = e.ops[draws[n]]
-        e.insert(
-            draw,
-            party.Transfer,
-            (e.insert(draw, draw.definition, **draw.attrs),),
-            to=next(p for p in PLACES if p != place_of(draw.result.type)),
-            step="extra",
-        )
+        again = e.insert(draw, draw.definition, **draw.attrs)
+        to = next(p for p in PLACES if p != place_of(draw.result.type))
+        e.insert(draw, party.Transfer, (again,), to=to, step="extra")
         yield Mutant("leak", f"{name}/drawn-twice/{draws[n]}", e.done())
-    swap = [
-        (i, j) for i, j in pairs if module.main.ops[i].result.type == module.main.ops[j].result.type
-    ]
+    swap = [(i, j) for i, j in pairs if types[i] == types[j]]
     for n in rng.permutation(len(swap))[:count]:
         i, j = swap[n]
         e = Editor(module)
         a, b = e.ops[i], e.ops[j]
         a.attrs["stream"], b.attrs["stream"] = b.attrs["stream"], a.attrs["stream"]
         yield Mutant("wrong", f"{name}/swap-streams/{i}-{j}", e.done())
-
-
-# --- reveals -------------------------------------------------------------------------------------
-
-
-def _reveal(module: Module, output: int) -> tuple[list[int], list[int]]:
-    """(transfers, all ops at the owner) of the output op at this position."""
-    position = {op: i for i, op in enumerate(module.main.ops)}
-    transfers, local, stack = [], [output], list(module.main.ops[output].operands)
-    while stack:
-        op = stack.pop().op
-        if op is None or position[op] in local:
-            continue
-        if op.name == "party.transfer":
-            transfers.append(position[op])
-        else:
-            local.append(position[op])
-            stack += op.operands
-    return sorted(transfers), sorted(local)
-
-
-def mutate_reveals(module: Module, name: str, seed: int) -> Iterator[Mutant]:
-    """Opened to somebody else, without masks, or something else is opened."""
-    rng = np.random.default_rng(seed)
-    main = module.main.ops
-    for output in [i for i, op in enumerate(main) if op.name == "party.output"]:
-        transfers, local = _reveal(module, output)
-        if not transfers:
-            continue
-        label = f"{name}/{{}}/{main[output].attrs['name']}"
-        owner = place_of(main[output].operands[0].type)
-        steps = tuple(step_of(main[t]) for t in transfers)
-
-        # All of the reveal at another owner, or at a party.
-        for to in ("client", "model", "P1"):
-            if to == owner or any(place_of(main[t].operands[0].type) == to for t in transfers):
-                continue
-            e = Editor(module)
-            mapping: dict[Value, Value] = {}
-            for i in sorted((*transfers, *local)):
-                old = e.ops[i]
-                attrs = {**old.attrs, "to": to} if i in transfers else old.attrs
-                operands = [mapping.get(v, v) for v in old.operands]
-                new = make_op(old.definition, operands, attrs, old.loc)
-                e.module.main.ops[e.module.main.ops.index(old)] = new
-                mapping.update(zip(old.results, new.results, strict=True))
-            yield Mutant("leak", label.format(f"reveal-to-{to}"), e.done())
-
-        # A copy of the messages to another place.
-        for to in PLACES:
-            if to == owner:
-                continue
-            e = Editor(module)
-            for t in transfers:
-                if place_of(main[t].operands[0].type) != to:
-                    old = e.ops[t]
-                    e.append(party.Transfer, old.operands, old.loc, to=to, step=old.attrs["step"])
-            yield Mutant("leak", label.format(f"reveal-also-to-{to}"), e.done())
-
-        # Masks that the owner can make. A fresh sharing stays hidden by its own last step.
-        e = Editor(module)
-        for t in transfers:
-            stack = [e.ops[t].operands[0].op]
-            while stack:
-                op = stack.pop()
-                if op is not None and op.name in DRAWS:
-                    holders = {*op.attrs["key"].split("+"), owner}
-                    for draw in e.draws(op):
-                        draw.attrs["key"] = "+".join(p for p in PLACES if p in holders)
-                elif (
-                    op is not None
-                    and op.name in COMBINE
-                    and (op is e.ops[t].operands[0].op or op.name == "party.sub")
-                ):
-                    stack += [v.op for v in op.operands]
-        additive = len(transfers) == 3
-        yield Mutant("leak" if additive else "wrong", label.format("reveal-known-mask"), e.done())
-
-        # Summands as they are: an additive value's are products, and nothing else masks them.
-        e = Editor(module)
-        bare = True
-        for t in transfers:
-            value = e.ops[t].operands[0]
-            found = value.op
-            while found is not None and found.name in COMBINE:
-                masks = [v for v in found.operands if v.op is not None and v.op.name in DRAWS]
-                if masks:
-                    keep = [v for v in found.operands if v not in masks]
-                    if not keep:
-                        break
-                    e.replace_operand(e.ops[t], value, keep[0])
-                    value = keep[0]
-                    found = value.op
-                    continue
-                inner = [v for v in found.operands if v.op is not None and v.op.name == "party.sub"]
-                zero = [
-                    v
-                    for v in inner
-                    if all(o.op is not None and o.op.name in DRAWS for o in v.op.operands)
-                ]
-                if not zero:
-                    break
-                keep = [v for v in found.operands if v is not zero[0]]
-                e.replace_operand(e.ops[t], value, keep[0])
-                value = keep[0]
-                found = value.op
-            bare = bare and value.op is not None and value.op.name in ("party.matmul", "party.conv")
-        # A fresh sharing may be opened as it is; its last step masks it. Then only f objects.
-        yield Mutant(
-            "leak" if bare else "wrong",
-            label.format("reveal-unmasked"),
-            e.done(),
-            steps if bare else (),
-        )
-
-        # One summand alone is not masked.
-        e = Editor(module)
-        t = e.ops[transfers[0]]
-        ring = t.operands[0].type.ring
-        zero = e.insert(t, party.ShiftLeft, (t.operands[0],), amount=ring - 1)
-        changed = e.insert(t, party.Add, (t.operands[0], zero))
-        e.replace_operand(t, t.operands[0], changed)
-        yield Mutant("leak", label.format("reveal-more"), e.done(), steps)
-
-        # Another value: shifted by a constant; another value of the program in place of a summand.
-        e = Editor(module)
-        t = e.ops[transfers[0]]
-        e.replace_operand(t, t.operands[0], e.insert(t, party.AddConst, t.operands, value=7))
-        yield Mutant("wrong", label.format("reveal-plus-7"), e.done())
-        combine = main[transfers[0]].operands[0].op
-        for index, operand in enumerate(combine.operands):
-            at = main.index(combine)
-            others = [
-                i
-                for i, op in enumerate(main[:at])
-                if op.results
-                and op.result.type == operand.type
-                and op.result is not operand
-                and op.name not in DRAWS
-            ]
-            if operand.op.name in DRAWS or not others:
-                continue
-            e = Editor(module)
-            pick = int(rng.choice(others))
-            e.ops[at].operands[index] = e.ops[pick].result
-            yield Mutant("wrong", label.format(f"reveal-other-{index}"), e.done())
 
 
 # --- anything else -------------------------------------------------------------------------------
@@ -619,7 +475,7 @@ def mutate_regions(module: Module, name: str, count: int, seed: int) -> Iterator
         i, j, k = places[n]
         copy = whole.clone()
         body = copy.main.ops[i].body
-        assert isinstance(body, Function)
+        assert body is not None
         what, edit = list(_edits(body.ops[j]))[k]
         edit(body.ops[j])
         yield Mutant("wrong", f"{name}/region-{what}/{i}-{j}", copy)
@@ -645,7 +501,7 @@ def mutate_exposed(module: Module, name: str, count: int, seed: int) -> Iterator
     bare = ("party.matmul", "party.conv", "party.lookup", "party.shift_right", "party.encode")
     program = flatten(module)
     # What everybody may know is no secret: the public bias, and what is made of it alone.
-    known = knowledge(program, (), PUBLIC)
+    known = knowledge(program, (), PUBLIC.get(name.partition("-")[0], ()))
     values = [
         op.id for op in program.ops if op.name in (*bare, "party.weight") and not known[op.id]
     ]
@@ -654,16 +510,5 @@ def mutate_exposed(module: Module, name: str, count: int, seed: int) -> Iterator
         op = e.ops[values[n]]
         home = place_of(op.result.type)
         to = next(p for p in ("P2", "P1", "P0") if p != home)
-        e.append(party.Transfer, (op.result,), op.loc, to=to, step="extra")
+        e.send(op.result, to, op.loc, "extra")
         yield Mutant("leak", f"{name}/exposed/{values[n]}", e.done(), ("extra",))
-
-
-def mutants(module: Module, name: str, seed: int) -> Iterator[Mutant]:
-    """All mutants of one program before fusion."""
-    yield from mutate_masks(module, name, 4, seed)
-    yield from mutate_reuse(module, name, 8, seed)
-    yield from mutate_streams(module, name, 4, seed)
-    yield from mutate_reveals(module, name, seed)
-    yield from mutate_regions(module, name, 16, seed)
-    yield from mutate_labels(module, name, seed)
-    yield from mutate_exposed(module, name, 5, seed)

@@ -43,7 +43,7 @@ def wide(ring: int) -> Program:
 
 
 def pooled(ring: int) -> Program:
-    """A convolution, an early maximum, a bit used twice, a public bias, an output of the model's."""
+    """Convolution, early maximum, a bit used twice, a public bias, an output for the model owner."""
     p, rng = Program(ring), np.random.default_rng(3)
     x = p.input(rng.uniform(-1, 1, (1, 2, 6, 6)), 6, width=10)
     w = p.weight(rng.integers(-30, 30, (3, 2, 3, 3)), 5, 6)
@@ -73,8 +73,8 @@ PROGRAMS: Mapping[str, Callable[[int], Program]] = {
 }
 
 
-PUBLIC = frozenset({"w1"})
-"""Weights that are public: the bias of ``pooled``; its first weight is the kernel."""
+PUBLIC = {"pooled": ("w1",)}
+"""Weights that everybody may know, by program."""
 
 
 def lowered(secure: Module, balancer=None) -> Module:

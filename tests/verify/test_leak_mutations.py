@@ -15,9 +15,10 @@ from mpcc.verify_program import (
     declared_policy,
     lower_again,
 )
-from tests.verify.mutations import mutants
 from tests.verify.programs import PROGRAMS, lowered
+from tests.verify.reveal_mutations import mutants
 
+Tally = Counter[tuple[str, str]]
 RUNS = [(name, ring) for name in PROGRAMS for ring in (64, 32)]
 #: Fewer than the programs give, more than are asked for: a change that loses mutants shows.
 LEAST = {"leak": 400, "wrong": 120}
@@ -36,7 +37,9 @@ def test_mutants_are_refused(name, ring, scores):
     wanted, program = lower_again(secure, "rep3")
     assert check_program(wanted, policy).all_problems == ()
     assert compare_with_lowering(program, wanted, wanted, program) == []
-    made, by_rules, by_any = Counter(), Counter(), Counter()
+    made: Tally = Counter()
+    by_rules: Tally = Counter()
+    by_any: Tally = Counter()
     escaped = []
     for mutant in mutants(lowered(secure), f"{name}-{ring}", seed=ring):
         data = emit(mutant.module)
@@ -65,9 +68,7 @@ def test_score(scores, capsys):
     """Every mutant of every program was refused, and there were enough of each kind."""
     if len(scores) != len(RUNS):
         pytest.skip("needs all runs of this file in one process")
-    made, by_rules, by_any = (
-        sum((entry[i] for entry in scores.values()), Counter()) for i in range(3)
-    )
+    made, by_rules, by_any = (sum((s[i] for s in scores.values()), Tally()) for i in range(3))
     with capsys.disabled():
         lines = [
             f"  {kind:5} {what:28} {by_any[kind, what]:4} of {count:4} refused, "
