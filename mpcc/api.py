@@ -108,16 +108,32 @@ class Compiled:
         return [public, weights, private]
 
     def summary(self) -> RenderableType:
-        """A short table for people: formats, cost, what is disclosed."""
+        """A short table for people: owners, formats, accuracy, cost, what is disclosed."""
+        from mpcc.protocols import protocol_named
+
         phi = _phi(self.artifact)
         table = Table("", "", show_header=False)
-        table.add_row("protocol", self.artifact.protocol)
+        protocol = protocol_named(self.artifact.protocol)
+        table.add_row("protocol", f"{protocol.name}: {protocol.threat_model}")
+        owned = {op.attrs["owner"] for op in self.artifact.secure_module.main.walk("secure.weight")}
+        for kind, owners in (
+            *((f"input {p['name']}", {p["owner"]}) for p in self.artifact.inputs),
+            ("weights", owned),
+            *((f"output {p['name']}", {p["owner"]}) for p in self.artifact.outputs),
+        ):
+            who = ", ".join(sorted(owners)) or "none"
+            table.add_row(kind, "public: every party sees it" if who == "public" else f"of {who}")
         table.add_row(
             "numbers",
             f"Z_2^{phi.ring}, {phi.frac} fraction bits, ranges {phi.policy}",
         )
         for port in self.artifact.inputs:
             table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
+        error = max(self.private["measured_error"].values(), default=0.0)
+        table.add_row(
+            "error",
+            f"{error:.2g} measured on sample inputs, budget {self.private['max_error']:.2g}",
+        )
         for label, text in self.cost.headline():
             table.add_row(label, text)
         table.add_row("disclosed", f"{phi.size_bits} bits of formats")
@@ -335,7 +351,8 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
                     "E-input-shape",
                     f"needs numbers of shape {shape}, got {array.dtype} {array.shape}",
                     f"input {name}",
-                    "bring the data into that shape, or compile with --shape",
+                    "give one such array; other sizes need another compilation with "
+                    "--shape, where the model leaves the axis open",
                 )
             )
             continue

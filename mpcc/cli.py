@@ -115,6 +115,10 @@ OutputOption = Annotated[
 ]
 
 
+_SHOWN = 16
+"""Outputs of up to so many elements are printed whole."""
+
+
 @contextmanager
 def _status(text: str) -> Iterator[Any]:
     """A spinner with the current step, on a terminal only."""
@@ -149,12 +153,12 @@ def _write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
 
     from mpcc.artifact import atomic_write
 
-    table = Table("output", "shape", "min", "max")
+    table = Table("output", "shape", "min", "max", "values")
     for name, array in outputs.items():
-        if array.size:
-            table.add_row(name, str(array.shape), f"{array.min():.6g}", f"{array.max():.6g}")
-        else:
-            table.add_row(name, str(array.shape), "", "")
+        ends = [f"{array.min():.6g}", f"{array.max():.6g}"] if array.size else ["", ""]
+        shown = array.size <= _SHOWN
+        values = " ".join(f"{v:.6g}" for v in array.ravel()) if shown else "(-o y.npz keeps them)"
+        table.add_row(name, str(array.shape), *ends, values)
     out.print(table)
     if path is not None:
         # The answer belongs to its owner alone, as the input did.
@@ -177,7 +181,8 @@ def compile(
         Path | None,
         typer.Option(
             metavar="DATA.npz",
-            help="Sample inputs, [samples, ...] per input; they stay with the model owner.",
+            help="Typical inputs, ten to a hundred: one array per input, named like it, samples "
+            "along the first axis. They stay with the model owner.",
         ),
     ] = None,
     input_range: Annotated[
@@ -266,7 +271,10 @@ def simulate(
     ] = Rounding.random,
     seed: Annotated[int, typer.Option(min=0, help="Seed of --rounding random.")] = 0,
 ) -> None:
-    """Run the fixed-point program in the clear, bit-exact up to the parties' rounding coins."""
+    """Run the fixed-point program in the clear.
+
+    As long as no value leaves its declared range it is bit-exact up to the parties' rounding coins.
+    """
     from mpcc import api, options
 
     loaded = _artifact(artifact)
@@ -279,13 +287,16 @@ def simulate(
         compared = None if reference is None else api.compare(reference, arrays, result.outputs)
     _write_outputs(result.outputs, output)
     if result.overflows:
-        err.print("values left their declared range at: ", style="yellow", end="")
+        err.print("warning: values left their declared range at: ", style="yellow", end="")
         err.print(", ".join(result.overflows), soft_wrap=True)
+        err.print("For this input the parties' answer is undefined and may be another one.")
     if compared is not None:
         table = Table("output", "largest deviation", "largest reference", title=compared.engine)
         for name, row in compared.rows.items():
             table.add_row(name, f"{row.deviation:.3g}", f"{row.magnitude:.4g}")
         out.print(table)
+    if result.overflows:
+        raise typer.Exit(1)
 
 
 @app.command()

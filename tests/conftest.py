@@ -15,3 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether expected texts are to be written instead of compared."""
     return bool(request.config.getoption("--update-golden"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded as their score, such as mutants refused."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for key, text in report.user_properties:
+            if key == "score":
+                terminalreporter.write_line(text)

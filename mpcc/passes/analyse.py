@@ -518,7 +518,7 @@ _POLICY_NOTES = {
     "observed": (
         "ranges: observed on calibration data with headroom; what happens beyond them is undefined"
     ),
-    "guarded": "ranges: observed on calibration data, with clamps that keep every value inside",
+    "guarded": "ranges: proved, starting again at clamps set from the calibration data",
     "proved": "ranges: proved for all inputs in their enforced range",
 }
 

@@ -83,8 +83,13 @@ def _check_policy(program: Program, policy: Policy) -> list[Diagnostic]:
     """Inputs and outputs stand where the policy says, each output once."""
     problems: list[Diagnostic] = []
     seen: set[str] = set()
+    sources: dict[str, str] = {}
     for op in program.ops:
         name = op.attrs.get("name", "")
+        public = name in policy.public and not op.args
+        if public and sources.setdefault(name, op.name) != op.name:
+            what = f"public {name!r} names an input and a weight"
+            problems.append(Diagnostic("E-leak-public", what, op.where))
         if op.name == "party.output":
             owner = policy.outputs.get(name)
             if owner is None:

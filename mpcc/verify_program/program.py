@@ -206,9 +206,9 @@ def flatten(module: Module) -> Program:
     )
     users: list[list[int]] = [[] for _ in flat.ops]
     pieces = tuple(_pieces(flat.ops, op) for op in flat.ops)
-    for op in flat.ops:
-        for value, _ in pieces[op.id]:
-            users[same[value]].append(op.id)
+    for user, found in enumerate(pieces):
+        for piece, _ in found:
+            users[same[piece]].append(user)
     users_of = tuple(tuple(u) for u in users)
     return Program(tuple(flat.ops), tuple(flat.source), same, pieces, users_of)
 

@@ -353,3 +353,20 @@ def test_errors_with_bytes_that_are_no_text_arrive():
     assert code.startswith("E-graph")
     assert isinstance(what, str)
     assert isinstance(where, str)
+
+
+def test_an_empty_convolution_with_far_pads_gives_its_shape():
+    """Positions in the padding, times a stride, leave 64 bits: a sanitizer sees it if computed."""
+    module = Module("party")
+    w = Writer(module.main)
+    key = {"key": "client+model", "place": "client"}
+    x = w("draw_ring", **key, stream=0, shape=(0, 1, 1, 2**20, 2**20))
+    kernel = w("draw_ring", **key, stream=1, shape=(1, 1, 1, 1, 1))
+    far = 1 << 24
+    y = w(
+        "conv", x, kernel, strides=(far,) * 3, pads=(far, 0, 0, far, 0, 0), dilations=(1,) * 3,
+        groups=1,
+    )  # fmt: skip
+    w("output", w("decode", y, frac=8), name="y")
+    ((outputs,), _) = _native.run_in_memory(emit(module), {}, [{}])
+    assert outputs["y"].shape == (0, 1, 3, 1, 1)

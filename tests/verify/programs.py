@@ -43,7 +43,7 @@ def wide(ring: int) -> Program:
 
 
 def pooled(ring: int) -> Program:
-    """Convolution, early maximum, a bit used twice, a public bias, an output for the model owner."""
+    """Convolution, early maximum, a bit used twice, a public bias, one output for `model`."""
     p, rng = Program(ring), np.random.default_rng(3)
     x = p.input(rng.uniform(-1, 1, (1, 2, 6, 6)), 6, width=10)
     w = p.weight(rng.integers(-30, 30, (3, 2, 3, 3)), 5, 6)

@@ -177,7 +177,7 @@ def evaluate(program, secret):
             offset[op.id] = total
             total += WORD if op.name == "party.draw_ring" else op.attrs["planes"]
     coins = np.arange(1 << total)
-    out = []
+    out: list[np.ndarray] = []
     for op in program.ops:
         a = [out[i] for i in op.args]
         match op.name:

@@ -49,6 +49,18 @@ def supported() -> dict[str, str]:
 
 
 #: Elements of an input are kept as binary32 whatever their width in the model.
+_LAST = "if it is the last step, end the exported model before it and apply it to the answer"
+_WORKAROUNDS = {
+    "BatchNormalization": "export in inference mode, with it folded into the layers",
+    "Mul": "scale the weights of a neighbouring layer instead",
+    "Div": "scale the weights of a neighbouring layer instead",
+    "Softmax": _LAST,
+    "LogSoftmax": _LAST,
+    "Sigmoid": _LAST,
+    "ArgMax": _LAST,
+}
+"""The nearest way out for operators that models often have."""
+
 _REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 
 
@@ -173,9 +185,10 @@ class _Graph:
         if handler is None and not foldable:
             self.problems.node(
                 "E-import-unsupported",
-                f"{named}: the operator is not supported",
+                f"{named}: the operator is not supported"
+                + (" on computed values, only on constants" if proto.op_type in FOLDABLE else ""),
                 node_label(proto),
-                "`mpcc ops` lists what is; leave this part out of the exported model",
+                _WORKAROUNDS.get(proto.op_type, "`mpcc ops` lists what is supported"),
             )
             return
         if any(o is None for o in given):
