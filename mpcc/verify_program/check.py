@@ -33,7 +33,7 @@ from mpcc.verify_program.program import (
     flatten,
 )
 from mpcc.verify_program.report import Observer, Report
-from mpcc.verify_program.reveals import Opening, left_out, openings
+from mpcc.verify_program.reveals import Opening, is_plain, left_out, openings
 
 __all__ = [
     "Checked",
@@ -136,9 +136,11 @@ def _sentence(
 
 
 def _observe(program: Program, receivers: frozenset[str], policy: Policy) -> Observer:
-    allowed = [o for o in openings(program, receivers) if policy.outputs.get(o.name) == o.owner]
-    chosen = (left_out(o, allowed) for o in allowed)
     computing = not receivers.isdisjoint(COMPUTE_PLACES)
+    allowed = [o for o in openings(program, receivers) if policy.outputs.get(o.name) == o.owner]
+    # A value that an owner makes of messages in another way than by adding them up is no opening.
+    plain = [o for o in allowed if computing or is_plain(program, o, receivers)]
+    chosen = (left_out(o, allowed) for o in plain)
     # Who also computes knows coins that the opened value depends on: it counts as the function
     # that rule f shows it to be. Alone, an owner must be safe whatever the opened value is.
     fixed = [] if computing else [t for o in allowed for t in o.terms]

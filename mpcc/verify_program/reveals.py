@@ -13,9 +13,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from mpcc.ir.types import RingType
-from mpcc.verify_program.program import Program
+from mpcc.verify_program.program import TRANSFER, Program
 
-__all__ = ["Opening", "left_out", "openings"]
+__all__ = ["Opening", "is_plain", "left_out", "openings"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,24 @@ def openings(program: Program, receivers: Collection[str]) -> list[Opening]:
         messages, terms = _expand(program, decode.args[0], receivers)
         found.append(Opening(op.attrs["name"], op.place, op.id, messages, tuple(terms)))
     return found
+
+
+def derived(program: Program, receivers: Collection[str]) -> list[bool]:
+    """Per value, whether it depends on a message that the receivers got from others."""
+    marked: list[bool] = []
+    for op, source in zip(program.ops, program.source, strict=True):
+        got = op.name == TRANSFER and op.place in receivers and source not in receivers
+        marked.append(got or any(marked[a] for a in op.args))
+    return marked
+
+
+def is_plain(program: Program, opening: Opening, receivers: Collection[str]) -> bool:
+    """Whether the owners only add up what they are sent to get the value.
+
+    Else the value could hide one message behind another, which they know.
+    """
+    marked = derived(program, receivers)
+    return not any(marked[t] for t in opening.terms)
 
 
 def left_out(opening: Opening, others: Collection[Opening]) -> int | None:

@@ -464,3 +464,24 @@ def test_an_artifact_that_says_another_protocol_is_refused(files):
     report = verify_artifact(changed)
     assert not report.accepted
     assert {p.code for p in report.problems} == {"E-leak-program"}
+
+
+def test_an_opened_value_must_not_hide_one_message_behind_another():
+    """What the owner adds itself could depend on the other message, which it knows."""
+    p = Small()
+    (_, a), (_, b) = halves(p)
+    first, second = p.send(a, "client"), p.send(b, "client")
+    total = p.op(party.Add, first, p.op(party.ShiftLeft, second, amount=1))
+    p.op(party.Output, p.op(party.Decode, total, frac=0), name="y")
+    assert any("at client" in q.where for q in p.problems())
+
+
+def test_an_owner_does_not_answer_what_it_opens():
+    p = Small()
+    (_, a), (_, b) = halves(p)
+    first, second = p.send(a, "client"), p.send(b, "client")
+    back = p.send(first, "P2")
+    more = p.send(p.op(party.Add, back, p.draw("P0+P2", "P2", 7)), "client")
+    total = p.op(party.Add, p.op(party.Add, first, second), more)
+    p.op(party.Output, p.op(party.Decode, total, frac=0), name="y")
+    assert any("at client" in q.where for q in p.problems())
