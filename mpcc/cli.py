@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mpcc.errors import MpccError
+from mpcc.errors import Diagnostic, MpccError
 
 if TYPE_CHECKING:
     from mpcc.artifact import Artifact
@@ -299,6 +299,28 @@ def simulate(
         raise typer.Exit(1)
 
 
+def _require_verified(artifact: Artifact) -> None:
+    """Refuse a program that tells somebody more than the outputs to their owners.
+
+    Raises:
+        MpccError: ``E-run-unverified``, and what the leak checker found.
+    """
+    from mpcc.verify_program import verify_artifact
+
+    with _status("verifying"):
+        report = verify_artifact(artifact)
+    if not report.accepted:
+        raise MpccError(
+            Diagnostic(
+                "E-run-unverified",
+                "the program leaks, or is not what its secure form says",
+                "program.pb",
+                "compile the model again, or run with --trust-artifact",
+            ),
+            *report.all_problems,
+        )
+
+
 @app.command()
 def run(
     artifact: ArtifactArgument,
@@ -320,6 +342,13 @@ def run(
     stats: Annotated[
         Path | None, typer.Option("--json", metavar="stats.json", help="Write statistics here.")
     ] = None,
+    require_verified: Annotated[
+        bool,
+        typer.Option(
+            "--require-verified/--trust-artifact",
+            help="Refuse a program that `mpcc verify` refuses, before anything is shared.",
+        ),
+    ] = True,
 ) -> None:
     """Run the three parties on this machine; this command is client and model owner."""
     from mpcc import api, options
@@ -329,6 +358,8 @@ def run(
     loaded = _artifact(artifact)
     _check_outputs({"--output": output, "--json": stats})
     arrays = options.load_arrays(inputs, "--input")
+    if require_verified:
+        _require_verified(loaded)
     with _status("running"):
         result = api.run_local(
             loaded,

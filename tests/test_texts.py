@@ -35,7 +35,9 @@ def options() -> set[str]:
     group = typer.main.get_command(cli.app)
     assert isinstance(group, typer.core.TyperGroup)
     commands = [group, *group.commands.values()]
-    return {"--help"} | {o for c in commands for p in c.params for o in p.opts}
+    return {"--help"} | {
+        o for c in commands for p in c.params for o in (*p.opts, *p.secondary_opts)
+    }
 
 
 def texts(path: Path) -> str:

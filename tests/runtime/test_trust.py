@@ -1,5 +1,7 @@
 """What a session refuses: weights and manifests of another program; range ends, leftovers."""
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +14,10 @@ from onnx import TensorProto, helper
 
 import mpcc
 from benchmarks import models
+from mpcc.artifact import save_weights
+from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic
+from mpcc.ir.ops import party
 from mpcc.ir.phi import FormatOptions
 
 
@@ -121,3 +126,41 @@ def test_a_terminated_run_leaves_nothing_behind(compiled, tmp_path):
     running.send_signal(signal.SIGTERM)
     assert running.wait(15) == 128 + signal.SIGTERM
     assert not list(scratch.iterdir())
+
+
+def leaking(compiled):
+    """The program with one more message: the client's encoded input, in the clear, to P0."""
+    program, _ = compiled
+    module = parse(program.artifact.program)
+    main = module.main
+    given = next(op for op in main.ops if op.name == "party.input")
+    secure = next(op for op in program.artifact.secure_module.main.walk("secure.input"))
+    attrs = {"frac": secure.attrs["frac"], "lo": secure.attrs["lo"], "hi": secure.attrs["hi"]}
+    encoded = main.append(party.Encode, [given.result], attrs).result
+    main.append(party.Transfer, [encoded], {"to": "P0", "step": "share"})
+    entries = dict(program.artifact._entries)
+    entries["program.pb"] = emit(module)
+    digest = hashlib.sha256(entries["program.pb"]).hexdigest()
+    manifest = json.loads(entries["manifest.json"])
+    manifest["program_sha256"] = manifest["entries"]["program.pb"] = digest
+    entries["manifest.json"] = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    return mpcc.Artifact(manifest, entries), digest
+
+
+def test_run_refuses_a_program_that_leaks(compiled, tmp_path):
+    program, image = compiled
+    artifact, digest = leaking(compiled)
+    artifact.save(tmp_path / "m.mpcc")
+    save_weights(tmp_path / "m.weights", dict(program.weights), digest)
+    np.savez(tmp_path / "x.npz", image=image)
+    command = [sys.executable, "-m", "mpcc", "run", "m.mpcc", "--input", "x.npz"]
+
+    def run(*more):
+        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True)
+
+    refused = run()
+    assert refused.returncode == 2
+    assert "E-run-unverified" in refused.stderr
+    assert "P0" in refused.stderr
+    # With everything else honest it does run: nothing but the check stands in its way.
+    assert run("--trust-artifact").returncode == 0
