@@ -50,6 +50,10 @@ _CHECK_SAMPLES = 8
 _RANDOM_SAMPLES = 2
 
 
+_THIN = 4.0
+"""How many times larger than the calibration data inputs may be before the user is warned."""
+
+
 @dataclass(frozen=True)
 class Analysis:
     """Phi and what stays with the model owner.
@@ -151,6 +155,7 @@ class _Analysis:
                         "widen the range, or scale the data",
                     )
                 ranges[name] = (lo, hi)
+                self._warn_of_thin_data(name, max(abs(lo), abs(hi)), seen)
             elif seen is not None:
                 # One bit of room: other inputs of the same kind are a little larger.
                 b = min(max(math.ceil(math.log2(seen)) + 1 if seen > 0 else 0, BITS_MIN), BITS_MAX)
@@ -175,6 +180,15 @@ class _Analysis:
                 f"its inputs are {', '.join(ranges)}",
             )
         return ranges, bits
+
+    def _warn_of_thin_data(self, name: str, bound: float, seen: float | None) -> None:
+        """Say so where the client admits inputs that the calibration data says nothing about."""
+        if self.policy == "observed" and seen is not None and bound > _THIN * seen:
+            self.notes.append(
+                f"warning: input {name} may reach {bound:g}, the calibration data only {seen:.3g}; "
+                "answers beyond the data may be wrong without notice: calibrate with larger inputs, "
+                "or use --range proved or --range guarded"
+            )
 
     def _random_samples(self) -> list[dict[str, Array]]:
         generator = np.random.default_rng(0)

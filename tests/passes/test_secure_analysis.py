@@ -342,3 +342,15 @@ def test_weights_that_are_no_fixed_point_numbers(value):
     net.constants["w0"] = np.full((4, 4), value)
     with pytest.raises(MpccError, match="E-range-weights"):
         analyse(net.module, net.constants)
+
+
+@pytest.mark.parametrize(
+    ("scale", "policy"), [(1e-3, "observed"), (1e-3, "guarded"), (0.9, "observed")]
+)
+def test_inputs_far_beyond_the_data_are_warned_of(scale, policy):
+    net = random_net(3)
+    options = FormatOptions(policy=policy, input_ranges={"x": (-1.0, 1.0)})
+    analysis, _, _ = compiled(net, samples(net, scale=scale), options)
+    warned = any("may be wrong without notice" in note for note in analysis.notes)
+    # Guarded formats hold whatever comes, so there is nothing to warn of.
+    assert warned == (scale < 0.25 and policy == "observed")
