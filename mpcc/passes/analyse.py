@@ -186,7 +186,7 @@ class _Analysis:
         if self.policy == "observed" and seen is not None and bound > _THIN * seen:
             self.notes.append(
                 f"warning: input {name} may reach {bound:g}, the calibration data only {seen:.3g}; "
-                "answers beyond the data may be wrong without notice: calibrate with larger inputs, "
+                "answers beyond the data may be wrong without notice: calibrate with larger ones, "
                 "or use --range proved or --range guarded"
             )
 
