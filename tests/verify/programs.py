@@ -12,6 +12,20 @@ from mpcc.protocols import Rep3, lower_program
 from tests.protocols.support import Program
 
 
+def deep(layers: int) -> Program:
+    """Matmul, truncation and ReLU, over and over."""
+    p = Program(64)
+    x = p.input([[0.5, -0.5, 1.0, 2.0]], 8, width=16)
+    w = p.weight([[1, 2, 3, 4]] * 4, 8, 6)
+    for i in range(layers):
+        y = p.op("matmul", x, w, width=24, loc=f"dense_{i}")
+        y = p.op("truncate", y, amount=8, width=16, loc=f"dense_{i}")
+        bit = p.op("negative", y, loc=f"relu_{i}")
+        x = p.op("select", bit, y, invert=True, width=16, loc=f"relu_{i}")
+    p.op("reveal", x, name="out", owner="client")
+    return p
+
+
 def perceptron(ring: int) -> Program:
     """Two layers, a stochastic and an exact truncation, a ReLU in one level."""
     p, rng = Program(ring), np.random.default_rng(1)

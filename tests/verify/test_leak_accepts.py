@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -63,34 +62,6 @@ def test_networks(network, policy, tmp_path):
     assert report.all_problems == ()
     assert report.accepted
     assert len(report.observers) == 5 + len(COALITIONS)
-
-
-def deep(layers: int) -> Program:
-    """Matmul, truncation and ReLU, over and over."""
-    p = Program(64)
-    x = p.input([[0.5, -0.5, 1.0, 2.0]], 8, width=16)
-    w = p.weight([[1, 2, 3, 4]] * 4, 8, 6)
-    for i in range(layers):
-        y = p.op("matmul", x, w, width=24, loc=f"dense_{i}")
-        y = p.op("truncate", y, amount=8, width=16, loc=f"dense_{i}")
-        bit = p.op("negative", y, loc=f"relu_{i}")
-        x = p.op("select", bit, y, invert=True, width=16, loc=f"relu_{i}")
-    p.op("reveal", x, name="out", owner="client")
-    return p
-
-
-def test_cost_is_near_linear():
-    """Eight times the layers take about eight times the time, far from 64 times."""
-    seconds, ops = [], []
-    for layers in (10, 80):
-        secure = deep(layers).module
-        module = fused(lowered(secure))
-        start = time.process_time()
-        checked = check_program(module, declared_policy(secure))
-        seconds.append(time.process_time() - start)
-        ops.append(checked.ops)
-        assert checked.all_problems == ()
-    assert seconds[1] / seconds[0] < 3 * ops[1] / ops[0]
 
 
 @pytest.mark.slow
