@@ -134,9 +134,15 @@ Isa choose_isa(const CpuFeatures& features, std::string_view forced) {
   return best;
 }
 
-Isa chosen_isa() {
+std::optional<Isa> forced_isa() {
   const char* forced = std::getenv("MPCC_ISA");
-  return choose_isa(cpu_features(), forced == nullptr ? std::string_view{} : forced);
+  if (forced == nullptr || *forced == '\0') return std::nullopt;
+  return choose_isa(cpu_features(), forced);
+}
+
+Isa chosen_isa() {
+  const auto forced = forced_isa();
+  return forced ? *forced : choose_isa(cpu_features(), {});
 }
 
 }  // namespace mpcc

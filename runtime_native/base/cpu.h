@@ -5,6 +5,7 @@
 // instruction set that the machine lacks is an error, never a crash and never a silent fallback.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -43,5 +44,7 @@ const CpuFeatures& cpu_features() noexcept;
 Isa choose_isa(const CpuFeatures& features, std::string_view forced);
 // choose_isa(cpu_features(), $MPCC_ISA). Reads the environment at each call.
 Isa chosen_isa();
+// What $MPCC_ISA forces; nothing when it is unset or empty. Throws as choose_isa().
+std::optional<Isa> forced_isa();
 
 }  // namespace mpcc

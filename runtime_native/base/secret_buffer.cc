@@ -1,5 +1,8 @@
 #include "base/secret_buffer.h"
 
+#include <sys/mman.h>
+
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
@@ -9,14 +12,49 @@
 namespace mpcc {
 namespace {
 
+constexpr std::size_t kPage = 4096;
+
 std::size_t rounded_up(std::size_t bytes) {
   constexpr std::size_t a = SecretBuffer::kAlignment;
-  if (bytes > std::numeric_limits<std::size_t>::max() - a)
+  if (bytes > std::numeric_limits<std::size_t>::max() - kPage)
     throw Error("E-memory", "a buffer of " + std::to_string(bytes) + " bytes is not possible");
   return (bytes + a - 1) / a * a;
 }
 
+// At least `capacity` bytes, or null. Large buffers do not share a page with anything, so that they
+// can be left out of core files; the process forbids those as well (process.h), this is for one
+// whose settings somebody has turned back.
+void* allocate(std::size_t capacity) noexcept {
+  if (capacity < SecretBuffer::kOwnPages)
+    return std::aligned_alloc(SecretBuffer::kAlignment, capacity);
+  const std::size_t pages = (capacity + kPage - 1) / kPage * kPage;
+  void* p = std::aligned_alloc(kPage, pages);
+  if (p != nullptr) ::madvise(p, pages, MADV_DONTDUMP);
+  return p;
+}
+
+void release(void* p, std::size_t capacity) noexcept {
+  if (capacity >= SecretBuffer::kOwnPages)
+    ::madvise(p, (capacity + kPage - 1) / kPage * kPage, MADV_DODUMP);
+  std::free(p);
+}
+
+// Two atomic additions per buffer, against the cost of its allocation and of zeroing it.
+std::atomic<std::size_t> held_now{0};
+std::atomic<std::size_t> held_most{0};
+
+void count_allocation(std::size_t bytes) noexcept {
+  const std::size_t now = held_now.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  std::size_t most = held_most.load(std::memory_order_relaxed);
+  while (now > most && !held_most.compare_exchange_weak(most, now, std::memory_order_relaxed)) {
+  }
+}
+
 }  // namespace
+
+SecretBuffer::Use SecretBuffer::memory_use() noexcept {
+  return {held_now.load(std::memory_order_relaxed), held_most.load(std::memory_order_relaxed)};
+}
 
 void secure_zero(void* data, std::size_t bytes) noexcept {
   if (bytes == 0) return;
@@ -29,10 +67,11 @@ SecretBuffer SecretBuffer::uninitialized(std::size_t bytes) {
   SecretBuffer b;
   if (bytes == 0) return b;
   const std::size_t capacity = rounded_up(bytes);
-  b.data_ = static_cast<std::byte*>(std::aligned_alloc(kAlignment, capacity));
+  b.data_ = static_cast<std::byte*>(allocate(capacity));
   if (b.data_ == nullptr)
     throw Error("E-memory", "cannot allocate " + std::to_string(bytes) + " bytes");
   b.size_ = bytes;
+  count_allocation(capacity);
   std::memset(b.data_ + bytes, 0, capacity - bytes);
   return b;
 }
@@ -57,8 +96,10 @@ SecretBuffer::~SecretBuffer() { reset(); }
 
 void SecretBuffer::reset() noexcept {
   if (data_ == nullptr) return;
-  secure_zero(data_, (size_ + kAlignment - 1) / kAlignment * kAlignment);
-  std::free(data_);
+  const std::size_t capacity = (size_ + kAlignment - 1) / kAlignment * kAlignment;
+  secure_zero(data_, capacity);
+  held_now.fetch_sub(capacity, std::memory_order_relaxed);
+  release(data_, capacity);
   data_ = nullptr;
   size_ = 0;
 }

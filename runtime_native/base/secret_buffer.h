@@ -15,10 +15,12 @@ void secure_zero(void* data, std::size_t bytes) noexcept;
 // A byte buffer, 64-byte aligned (a cache line, a ZMM register, a tile row), overwritten with zeros
 // before its memory is returned. Move only: a copy of a secret is always written out by hand.
 // The allocation is rounded up to a multiple of 64 bytes, so whole-vector loads at the end of
-// data() are within the allocation; the bytes past size() are zero after construction.
+// data() are within the allocation; the bytes past size() are zero after construction. Buffers of
+// kOwnPages bytes and more have pages of their own, which core files leave out.
 class SecretBuffer {
  public:
   static constexpr std::size_t kAlignment = 64;
+  static constexpr std::size_t kOwnPages = 64 << 10;
 
   SecretBuffer() noexcept = default;
   // Zero-filled. Throws Error("E-memory") when the allocation fails.
@@ -52,6 +54,13 @@ class SecretBuffer {
 
   // Zeroises and releases now; the buffer is empty afterwards.
   void reset() noexcept;
+
+  // Bytes that all buffers of the process hold, and the most that they ever held at once.
+  struct Use {
+    std::size_t now = 0;
+    std::size_t most = 0;
+  };
+  static Use memory_use() noexcept;
 
  private:
   template <class T>

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
+#include <utility>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "base/secret_buffer.h"
 #include "net/keys.h"
 
@@ -32,6 +33,7 @@ class TransportKeys final : public KeySource {
   struct Holders {
     std::set<std::uint32_t> endpoints;
     std::uint32_t drawer = 0;
+    unsigned here = 0;  // places of this endpoint
   };
   Holders holders(const std::string& name) const {
     Holders h;
@@ -41,6 +43,7 @@ class TransportKeys final : public KeySource {
         throw Error("E-graph-place", "no endpoint hosts a holder of the key " + name);
       h.endpoints.insert(e);
       h.drawer = e;
+      if (e == self_) ++h.here;
     }
     return h;
   }
@@ -49,12 +52,19 @@ class TransportKeys final : public KeySource {
   std::vector<std::uint32_t> endpoint_of_place_;
   std::uint32_t self_;
   net::ProgramHash program_;
+  KeyRing ring_;
+};
+
+// Overwritten on every way out.
+struct Wiped {
+  net::PrgKey key;
+  ~Wiped() { secure_zero(key.data(), key.size()); }
 };
 
 PhaseKeys TransportKeys::agree(const std::vector<std::string>& names, net::RunId run) {
   PhaseKeys keys;
-  const auto put = [&](const std::string& name, std::span<const std::byte, 16> key) {
-    keys.emplace(name, prg::Aes128(key));
+  const auto put = [&](const std::string& name, const Wiped& wiped) {
+    ring_.put(keys, name, run, holders(name).here, wiped.key);
   };
   // Seeds to and from each peer, in the order of the names.
   std::map<std::uint32_t, std::vector<std::string>> from;
@@ -78,21 +88,17 @@ PhaseKeys TransportKeys::agree(const std::vector<std::string>& names, net::RunId
     if (!h.endpoints.contains(self_)) continue;
     if (h.endpoints.size() == 1 || (h.endpoints.size() > 2 && h.drawer == self_)) {
       SecretBuffer seed(kSeedBytes);
-      net::random_bytes(seed.bytes());
+      random_bytes(seed.bytes());
       for (const std::uint32_t peer : h.endpoints) {
         if (peer == self_) continue;
         std::memcpy(to.at(peer).data() + filled[peer], seed.data(), kSeedBytes);
         filled[peer] += kSeedBytes;
       }
-      auto key = net::derive_prg_key(seed.bytes(), 0, name, run, program_);
-      put(name, key);
-      secure_zero(key.data(), key.size());
+      put(name, Wiped{net::derive_prg_key(seed.bytes(), 0, name, run, program_)});
     } else if (h.endpoints.size() == 2) {
       std::uint32_t peer = *h.endpoints.begin();
       if (peer == self_) peer = *h.endpoints.rbegin();
-      auto key = transport_.derive_key(peer, name, run, program_);
-      put(name, key);
-      secure_zero(key.data(), key.size());
+      put(name, Wiped{transport_.derive_key(peer, name, run, program_)});
     }
   }
   for (const auto& [peer, seeds] : to)
@@ -102,36 +108,12 @@ PhaseKeys TransportKeys::agree(const std::vector<std::string>& names, net::RunId
     if (seeds.size() != list.size() * kSeedBytes)
       throw Error("E-net-frame", "key seeds of another number of keys",
                   transport_.endpoints()[peer].name);
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      auto key = net::derive_prg_key(seeds.bytes().subspan(i * kSeedBytes, kSeedBytes), 0, list[i],
-                                     run, program_);
-      put(list[i], key);
-      secure_zero(key.data(), key.size());
-    }
+    for (std::size_t i = 0; i < list.size(); ++i)
+      put(list[i], Wiped{net::derive_prg_key(seeds.bytes().subspan(i * kSeedBytes, kSeedBytes), 0,
+                                             list[i], run, program_)});
   }
   return keys;
 }
-
-class SeededKeys final : public KeySource {
- public:
-  explicit SeededKeys(std::uint64_t seed) : seed_(seed) {}
-
-  PhaseKeys agree(const std::vector<std::string>& names, net::RunId run) override {
-    PhaseKeys keys;
-    const std::string phase = run == 0 ? "setup" : "run:" + std::to_string(run);
-    for (const std::string& name : names) {
-      std::string text = "mpcc-test-key";
-      for (int i = 0; i < 8; ++i) text += static_cast<char>(seed_ >> (8 * i));
-      text += name + "/" + phase;
-      const auto hash = net::sha256(std::as_bytes(std::span(text)));
-      keys.emplace(name, prg::Aes128(std::span(hash).first<16>()));
-    }
-    return keys;
-  }
-
- private:
-  std::uint64_t seed_;
-};
 
 }  // namespace
 
@@ -145,13 +127,26 @@ std::vector<std::string> key_names(const Program& program, bool online) {
   return {names.begin(), names.end()};
 }
 
+void check_randomness() {
+  (void)prg::aes_kernel();
+  random_bytes({});  // the first call tests the source
+}
+
+void KeyRing::put(PhaseKeys& keys, const std::string& name, net::RunId run, unsigned holders,
+                  std::span<const std::byte, 16> key) {
+  prg::Aes128 expanded(key);
+  if (checked_) {
+    const std::string text = name + " of run " + std::to_string(run);
+    if (!seen_.insert(net::sha256(key)).second)
+      throw Error("E-prg-reuse", "the key " + text + " has served this session before");
+    expanded.record_draws(text, holders);
+  }
+  keys.emplace(name, std::move(expanded));
+}
+
 std::unique_ptr<KeySource> transport_keys(net::Transport& transport, const Plan& plan,
                                           const net::ProgramHash& program) {
   return std::make_unique<TransportKeys>(transport, plan, program);
-}
-
-std::unique_ptr<KeySource> testing::seeded_keys(std::uint64_t seed) {
-  return std::make_unique<SeededKeys>(seed);
 }
 
 }  // namespace mpcc::graph

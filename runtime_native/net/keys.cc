@@ -1,20 +1,27 @@
 #include "net/keys.h"
 
+#include <fcntl.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
-#include <openssl/rand.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "net/tls_link.h"
 
 namespace mpcc::net {
 namespace {
+
+constexpr off_t kMaxKeyFile = 64 << 10;
 
 struct FreeKdf {
   void operator()(EVP_KDF* p) const { EVP_KDF_free(p); }
@@ -57,9 +64,38 @@ std::array<std::byte, 32> sha256(std::span<const std::byte> bytes) {
   return out;
 }
 
-void random_bytes(std::span<std::byte> out) {
-  if (RAND_bytes(reinterpret_cast<unsigned char*>(out.data()), static_cast<int>(out.size())) != 1)
-    throw Error("E-net-crypto", "OpenSSL's random generator is not seeded");
+SecretBuffer read_private_key(const std::string& path) {
+  const auto fail = [&](const std::string& why) {
+    throw Error("E-net-tls", "cannot read " + path + ": " + why);
+  };
+  // A special file may block on open.
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd) fail(std::strerror(errno));
+  // Of what was opened, not of the path: that may be another file by now.
+  struct stat s{};
+  if (::fstat(fd.get(), &s) != 0) fail(std::strerror(errno));
+  if (!S_ISREG(s.st_mode)) fail("not a regular file");
+  if ((s.st_mode & 077) != 0) {
+    char mode[8];
+    std::snprintf(mode, sizeof mode, "%04o", static_cast<unsigned>(s.st_mode & 07777));
+    throw Error("E-net-key-mode", "the private key " + path + " is open to others (mode " + mode +
+                                      "); run: chmod 600 " + path);
+  }
+  if (s.st_uid != ::geteuid() && s.st_uid != 0)
+    throw Error("E-net-key-mode", "the private key " + path + " belongs to user " +
+                                      std::to_string(s.st_uid) + ", not to this process's user " +
+                                      std::to_string(::geteuid()) + " or root");
+  if (s.st_size <= 0 || s.st_size > kMaxKeyFile) fail("empty, or too large for a key");
+  SecretBuffer text(static_cast<std::size_t>(s.st_size));
+  std::size_t filled = 0;
+  while (filled < text.size()) {
+    const ssize_t n = ::read(fd.get(), text.data() + filled, text.size() - filled);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(std::strerror(errno));
+    if (n == 0) fail("it became shorter");
+    filled += static_cast<std::size_t>(n);
+  }
+  return text;
 }
 
 PrgKey derive_prg_key(std::span<const std::byte> secret, std::uint64_t session,

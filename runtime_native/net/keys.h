@@ -1,11 +1,14 @@
-// Key derivation: HKDF-SHA256 (RFC 5869) through OpenSSL, and the labels used with it.
+// Key derivation: HKDF-SHA256 (RFC 5869) through OpenSSL, and the labels used with it; and reading
+// the long-term key of an endpoint.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
+#include "base/random.h"
 #include "base/secret_buffer.h"
 #include "net/transport.h"
 
@@ -17,8 +20,10 @@ void hkdf_sha256(std::span<const std::byte> key, std::span<const std::byte> salt
 
 std::array<std::byte, 32> sha256(std::span<const std::byte> bytes);
 
-// Cryptographically strong random bytes of the operating system's generator, through OpenSSL.
-void random_bytes(std::span<std::byte> out);
+// The content of an endpoint's private key file. Throws Error("E-net-tls") when it cannot be read,
+// Error("E-net-key-mode") when its group or others may use it, or when it belongs to another user
+// than this process's or root: a key that somebody else can read or replace identifies nobody.
+SecretBuffer read_private_key(const std::string& path);
 
 // A key of a holder set from a secret that its holders share: the link's exporter for two, the 32
 // bytes of a key-seed control message for three.

@@ -1,9 +1,9 @@
 #include "prg/aes.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/secret_buffer.h"
@@ -12,7 +12,7 @@
 namespace mpcc::prg {
 namespace {
 
-constexpr std::array<const AesKernel*, 3> kKernels = {
+constexpr std::array<const AesKernel*, 4> kKernels = {
 #define MPCC_AES_KERNEL(name) &internal::kernel_##name,
 #include "prg/kernels.inc"
 #undef MPCC_AES_KERNEL
@@ -20,27 +20,24 @@ constexpr std::array<const AesKernel*, 3> kKernels = {
 
 using Block = std::array<std::uint8_t, kBlockBytes>;
 
-void require_aes() {
-  if (!cpu_features().aesni)
-    throw Error("E-prg-no-aes",
-                "this CPU has no AES instructions (AES-NI), and software AES would leak the key "
-                "through the cache; run the party on a machine that has them");
-}
-
 const AesKernel& select_kernel() {
-  require_aes();
-  const Isa limit = chosen_isa();
-  for (auto it = kKernels.rbegin(); it != kKernels.rend(); ++it) {
-    const AesKernel& k = **it;
-    if (k.isa > limit || !k.supported(cpu_features())) continue;
-    if (self_test(k)) return k;
-    std::fprintf(stderr, "mpcc: WARNING: AES variant %.*s fails its self-test and is not used\n",
-                 static_cast<int>(k.name.size()), k.name.data());
-  }
-  throw Error("E-prg-self-test", "no AES variant passes its self-test on this machine");
+  const AesKernel& chosen = choose_aes_kernel(cpu_features(), forced_isa());
+  for (const AesKernel* k : kKernels)
+    if (k->supported(cpu_features()) && !self_test(*k))
+      throw Error("E-prg-self-test", "AES variant " + std::string(k->name) +
+                                         " does not give the known answers on this machine; do "
+                                         "not use it for secrets");
+  return chosen;
 }
 
 }  // namespace
+
+const AesKernel& choose_aes_kernel(const CpuFeatures& features,
+                                   std::optional<Isa> forced) noexcept {
+  for (auto it = kKernels.rbegin(); it != kKernels.rend(); ++it)
+    if ((!forced || (*it)->isa <= *forced) && (*it)->supported(features)) return **it;
+  return *kKernels[0];  // needs nothing
+}
 
 std::span<const AesKernel* const> aes_kernels() noexcept { return kKernels; }
 
@@ -60,19 +57,36 @@ bool self_test(const AesKernel& kernel) {
   }
   constexpr Block kCipher = {0x69, 0xc4, 0xe0, 0xd8, 0x6a, 0x7b, 0x04, 0x30,
                              0xd8, 0xcd, 0xb7, 0x80, 0x70, 0xb4, 0xc5, 0x5a};
-  internal::expand_key(key.data(), schedule);
+  kernel.expand_key(key.data(), schedule);
   Block got{};
-  internal::encrypt_block(schedule, text.data(), got.data());
+  kernel.encrypt_block(schedule, text.data(), got.data());
   if (got != kCipher) return false;
 
-  // SP 800-38A, F.5.1: the keystream block of the initial counter f0 f1 ... ff.
+  // FIPS 197, appendix A.1: the last round key; and SP 800-38A, F.5.1: the output blocks of the
+  // counters f0 f1 ... ff and its successors, which count in the other byte order than streams do.
   constexpr Block kKey = {0x2b, 0x7e, 0x15, 0x16, 0x28, 0xae, 0xd2, 0xa6,
                           0xab, 0xf7, 0x15, 0x88, 0x09, 0xcf, 0x4f, 0x3c};
-  constexpr Block kKeystream = {0xec, 0x8c, 0xdf, 0x73, 0x98, 0x60, 0x7c, 0xb0,
-                                0xf2, 0xd2, 0x16, 0x75, 0xea, 0x9e, 0xa1, 0xe4};
-  internal::expand_key(kKey.data(), schedule);
-  kernel.keystream(schedule, 0xf7f6f5f4f3f2f1f0ULL, 0xfffefdfcfbfaf9f8ULL, got.data(), 1);
-  if (got != kKeystream) return false;
+  constexpr Block kLastRoundKey = {0xd0, 0x14, 0xf9, 0xa8, 0xc9, 0xee, 0x25, 0x89,
+                                   0xe1, 0x3f, 0x0c, 0xc8, 0xb6, 0x63, 0x0c, 0xa6};
+  constexpr std::pair<std::uint64_t, Block> kKeystream[] = {
+      {0xfffefdfcfbfaf9f8ULL,
+       {0xec, 0x8c, 0xdf, 0x73, 0x98, 0x60, 0x7c, 0xb0, 0xf2, 0xd2, 0x16, 0x75, 0xea, 0x9e, 0xa1,
+        0xe4}},
+      {0x00fffdfcfbfaf9f8ULL,
+       {0x36, 0x2b, 0x7c, 0x3c, 0x67, 0x73, 0x51, 0x63, 0x18, 0xa0, 0x77, 0xd7, 0xfc, 0x50, 0x73,
+        0xae}},
+      {0x01fffdfcfbfaf9f8ULL,
+       {0x6a, 0x2c, 0xc3, 0x78, 0x78, 0x89, 0x37, 0x4f, 0xbe, 0xb4, 0xc8, 0x1b, 0x17, 0xba, 0x6c,
+        0x44}},
+      {0x02fffdfcfbfaf9f8ULL,
+       {0xe8, 0x9c, 0x39, 0x9f, 0xf0, 0xf1, 0x98, 0xc6, 0xd4, 0x0a, 0x31, 0xdb, 0x15, 0x6c, 0xab,
+        0xfe}}};
+  kernel.expand_key(kKey.data(), schedule);
+  if (!std::equal(kLastRoundKey.begin(), kLastRoundKey.end(), schedule + 160)) return false;
+  for (const auto& [counter, want] : kKeystream) {
+    kernel.keystream(schedule, 0xf7f6f5f4f3f2f1f0ULL, counter, got.data(), 1);
+    if (got != want) return false;
+  }
 
   // Every length up to past the widest unrolled step, against single blocks; the block index starts
   // just below 2^32, so that a 32-bit counter would be noticed.
@@ -82,7 +96,7 @@ bool self_test(const AesKernel& kernel) {
   for (std::size_t i = 0; i < kMost; ++i) {
     const std::uint64_t counter[2] = {kStream, kFirst + i};
     std::memcpy(&want[16 * i], counter, 16);
-    internal::encrypt_block(schedule, &want[16 * i], &want[16 * i]);
+    kernel.encrypt_block(schedule, &want[16 * i], &want[16 * i]);
   }
   for (std::size_t n = 0; n <= kMost; ++n) {
     std::array<std::uint8_t, kMost * 16 + 1> out;
@@ -103,10 +117,11 @@ Aes128::Aes128(std::span<const std::byte, kKeyBytes> key, const AesKernel& kerne
     throw Error("E-isa-unsupported", "AES variant " + std::string(kernel.name) +
                                          " needs what this machine lacks; it has " +
                                          cpu_features().describe());
-  internal::expand_key(reinterpret_cast<const std::uint8_t*>(key.data()), schedule_.data());
+  kernel.expand_key(reinterpret_cast<const std::uint8_t*>(key.data()), schedule_.data());
 }
 
-Aes128::Aes128(Aes128&& other) noexcept : schedule_(other.schedule_), kernel_(other.kernel_) {
+Aes128::Aes128(Aes128&& other) noexcept
+    : schedule_(other.schedule_), kernel_(other.kernel_), ledger_(std::move(other.ledger_)) {
   secure_zero(other.schedule_.data(), kScheduleBytes);
 }
 
@@ -114,6 +129,7 @@ Aes128& Aes128::operator=(Aes128&& other) noexcept {
   if (this != &other) {
     schedule_ = other.schedule_;
     kernel_ = other.kernel_;
+    ledger_ = std::move(other.ledger_);
     secure_zero(other.schedule_.data(), kScheduleBytes);
   }
   return *this;
@@ -127,6 +143,7 @@ void Aes128::fill(std::uint64_t stream, std::uint64_t first_block, std::span<std
   const std::size_t blocks = whole + (rest != 0 ? 1 : 0);
   if (blocks != 0 && blocks - 1 > ~std::uint64_t{0} - first_block)
     throw Error("E-prg-exhausted", "a draw runs past block 2^64 - 1 of its stream");
+  if (ledger_) ledger_->claim(stream, first_block, blocks);
   auto* p = reinterpret_cast<std::uint8_t*>(out.data());
   kernel_->keystream(schedule_.data(), stream, first_block, p, whole);
   if (rest != 0) {
@@ -167,9 +184,13 @@ void Aes128::fill_at(std::uint64_t stream, std::uint64_t offset, std::span<std::
 std::array<std::byte, kBlockBytes> Aes128::encrypt(
     std::span<const std::byte, kBlockBytes> block) const {
   std::array<std::byte, kBlockBytes> out;
-  internal::encrypt_block(schedule_.data(), reinterpret_cast<const std::uint8_t*>(block.data()),
-                          reinterpret_cast<std::uint8_t*>(out.data()));
+  kernel_->encrypt_block(schedule_.data(), reinterpret_cast<const std::uint8_t*>(block.data()),
+                         reinterpret_cast<std::uint8_t*>(out.data()));
   return out;
+}
+
+void Aes128::record_draws(std::string name, unsigned uses) {
+  ledger_ = std::make_unique<Ledger>(std::move(name), uses);
 }
 
 }  // namespace mpcc::prg

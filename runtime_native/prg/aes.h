@@ -5,17 +5,20 @@
 //
 // A draw fills its buffer with the stream's bytes from block 0, so byte o of the buffer lies in
 // block o / 16. Two holders of a key who fill the same (stream, range) get the same bytes on every
-// machine: the variants (AES-NI, VAES on 256 and 512 bits) are equal bit for bit.
+// machine: the variants (bit-sliced, AES-NI, VAES on 256 and 512 bits) are equal bit for bit.
 //
 // Security: AES-128 as a pseudo-random permutation under distinct counters; a (key, stream, block)
-// must never serve two purposes, which is the caller's (the compiler's) duty. AES instructions have
-// no data-dependent timing. A CPU without them is refused: table-driven AES leaks its key through
-// the cache.
+// must never serve two purposes, which follows from how programs and keys are made
+// (docs/randomness.md) and is checked at run time where record_draws() asks for it. No variant has
+// data-dependent timing: AES instructions have none, and without them AES is computed bit-sliced;
+// tables, which leak a key through the cache, occur nowhere.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +26,7 @@
 
 #include "base/cpu.h"
 #include "base/thread_pool.h"
+#include "prg/ledger.h"
 
 namespace mpcc::prg {
 
@@ -30,11 +34,16 @@ inline constexpr std::size_t kKeyBytes = 16;
 inline constexpr std::size_t kBlockBytes = 16;
 inline constexpr std::size_t kScheduleBytes = 11 * 16;  // FIPS 197: ten rounds and the first key
 
-// One implementation. `schedule` is the expanded key, 16-byte aligned.
+// One implementation. `schedule` is the expanded key, 16-byte aligned, in the form of FIPS 197.
 struct AesKernel {
   std::string_view name;
-  Isa isa;  // the step of the ladder that MPCC_ISA forces: scalar -> aesni, avx2 -> vaes256, ...
+  Isa isa;  // the least MPCC_ISA that permits it: scalar is bit-sliced, avx2 has AES-NI and VAES
+  Isa vectors;  // what its registers need
+  bool needs_aesni;
   bool needs_vaes;
+  void (*expand_key)(const std::uint8_t* key, std::uint8_t* schedule);
+  // One block; in and out may be the same.
+  void (*encrypt_block)(const std::uint8_t* schedule, const std::uint8_t* in, std::uint8_t* out);
   // Writes `blocks` whole keystream blocks.
   void (*keystream)(const std::uint8_t* schedule, std::uint64_t stream, std::uint64_t first_block,
                     std::uint8_t* out, std::size_t blocks);
@@ -42,20 +51,23 @@ struct AesKernel {
   // Data rather than a function of the variant's own file: what asks whether the CPU has an
   // instruction set must not be compiled for it.
   bool supported(const CpuFeatures& f) const noexcept {
-    return f.aesni && (!needs_vaes || f.vaes) && f.supports(isa);
+    return (!needs_aesni || f.aesni) && (!needs_vaes || f.vaes) && f.supports(vectors);
   }
 };
 
 // All variants that were built, ascending priority.
 std::span<const AesKernel* const> aes_kernels() noexcept;
 
-// The best variant that this machine has, that MPCC_ISA permits and that has passed its self-test
-// (once per process; a variant that fails is reported on stderr and never used).
-// Throws Error("E-prg-no-aes") when the CPU lacks AES-NI, Error("E-prg-self-test") when no variant
-// passes, and the errors of chosen_isa().
+// The best variant for a CPU, at most `forced` where that is given. There always is one.
+const AesKernel& choose_aes_kernel(const CpuFeatures& features, std::optional<Isa> forced) noexcept;
+
+// choose_aes_kernel() for this machine and MPCC_ISA, after the self-tests, once per process, of all
+// variants that the machine has. Throws Error("E-prg-self-test") when one of them fails, chosen or
+// not (a machine that computes AES wrongly is not to be trusted with more), and the errors of
+// forced_isa().
 const AesKernel& aes_kernel();
 
-// Known answers (FIPS 197 appendix C.1, SP 800-38A F.5.1) and agreement with single-block
+// Known answers (FIPS 197 appendices A.1 and C.1, SP 800-38A F.5.1) and agreement with single-block
 // encryption on lengths around the variant's width. Needs a CPU that supports the variant.
 bool self_test(const AesKernel& kernel);
 
@@ -84,11 +96,16 @@ class Aes128 {
   // AES128_K(block): the raw permutation, for known-answer tests.
   std::array<std::byte, kBlockBytes> encrypt(std::span<const std::byte, kBlockBytes> block) const;
 
+  // From here on every block may be drawn `uses` times, once by each holder of the key in this
+  // process; one time more is Error("E-prg-reuse") from fill(). `name` is for that error.
+  void record_draws(std::string name, unsigned uses = 1);
+
   const AesKernel& kernel() const noexcept { return *kernel_; }
 
  private:
   alignas(64) std::array<std::uint8_t, kScheduleBytes> schedule_;
   const AesKernel* kernel_;
+  std::unique_ptr<Ledger> ledger_;
 };
 
 }  // namespace mpcc::prg

@@ -32,7 +32,7 @@ __m128i next_round_key(__m128i k) {
 
 }  // namespace
 
-void expand_key(const std::uint8_t* key, std::uint8_t* schedule) {
+void expand_key_aesni(const std::uint8_t* key, std::uint8_t* schedule) {
   auto* out = reinterpret_cast<__m128i*>(schedule);
   __m128i k = _mm_loadu_si128(reinterpret_cast<const __m128i*>(key));
   _mm_store_si128(out + 0, k);
@@ -48,13 +48,20 @@ void expand_key(const std::uint8_t* key, std::uint8_t* schedule) {
   _mm_store_si128(out + 10, next_round_key<0x36>(k));
 }
 
-void encrypt_block(const std::uint8_t* schedule, const std::uint8_t* in, std::uint8_t* out) {
+void encrypt_block_aesni(const std::uint8_t* schedule, const std::uint8_t* in, std::uint8_t* out) {
   __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
   x = Xmm::xor_(x, Xmm::key(schedule));
   for (int r = 1; r < kRounds; ++r) x = Xmm::round(x, Xmm::key(schedule + 16 * r));
   Xmm::store(out, Xmm::last_round(x, Xmm::key(schedule + 16 * kRounds)));
 }
 
-constexpr AesKernel kernel_aesni = {"aesni", Isa::scalar, false, &keystream<Xmm, 8>};
+constexpr AesKernel kernel_aesni = {.name = "aesni",
+                                    .isa = Isa::avx2,
+                                    .vectors = Isa::scalar,
+                                    .needs_aesni = true,
+                                    .needs_vaes = false,
+                                    .expand_key = &expand_key_aesni,
+                                    .encrypt_block = &encrypt_block_aesni,
+                                    .keystream = &keystream<Xmm, 8>};
 
 }  // namespace mpcc::prg::internal

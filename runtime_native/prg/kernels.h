@@ -1,4 +1,4 @@
-// Internal: the variants and the pieces that need AES instructions.
+// Internal: the variants and what those with AES instructions share.
 #pragma once
 
 #include "prg/aes.h"
@@ -10,8 +10,8 @@ namespace mpcc::prg::internal {
 #undef MPCC_AES_KERNEL
 
 // FIPS 197 section 5.2. Needs AES-NI.
-void expand_key(const std::uint8_t* key, std::uint8_t* schedule);
+void expand_key_aesni(const std::uint8_t* key, std::uint8_t* schedule);
 // One block. Needs AES-NI. in and out may be the same.
-void encrypt_block(const std::uint8_t* schedule, const std::uint8_t* in, std::uint8_t* out);
+void encrypt_block_aesni(const std::uint8_t* schedule, const std::uint8_t* in, std::uint8_t* out);
 
 }  // namespace mpcc::prg::internal

@@ -70,9 +70,11 @@ TEST_CASE("every variant is the definition, at every length and offset") {
     MESSAGE("tested: " << std::string(kernel->name));
     REQUIRE(self_test(*kernel));
     const Aes128 key(block(key_bytes), *kernel);
+    const Aes128 reference(block(key_bytes));  // of the best variant
     for (const std::uint64_t first : {0ULL, 5ULL, 0xfffffff0ULL, 0xfffffffffffffe00ULL}) {
       const std::uint64_t stream = random.next();
-      const Bytes want = by_definition(key, stream, first, 2048);
+      const Bytes want = by_definition(reference, stream, first, 2048);
+      REQUIRE(equal(by_definition(key, stream, first, 2048), want));
       for (std::size_t n = 0; n <= 1100; ++n) {
         Bytes out(n + 1, std::byte{0x5a});
         key.fill(stream, first, std::span(out).first(n));
@@ -92,18 +94,113 @@ TEST_CASE("every variant is the definition, at every length and offset") {
 }
 
 TEST_CASE("a self-test notices a wrong variant") {
-  static const AesKernel broken = {
-      "broken", Isa::scalar, false,
-      [](const std::uint8_t* schedule, std::uint64_t stream, std::uint64_t first, std::uint8_t* out,
-         std::size_t blocks) {
-        // Right except that the block index is a 32-bit counter.
-        for (std::size_t i = 0; i < blocks; ++i)
-          aes_kernels()[0]->keystream(
-              schedule, stream, (first & ~0xffffffffULL) | static_cast<std::uint32_t>(first + i),
-              out + 16 * i, 1);
-      }};
-  CHECK(self_test(*aes_kernels()[0]));
+  AesKernel broken = *aes_kernels()[0];
+  REQUIRE(self_test(broken));
+  broken.keystream = [](const std::uint8_t* schedule, std::uint64_t stream, std::uint64_t first,
+                        std::uint8_t* out, std::size_t blocks) {
+    // Right except that the block index is a 32-bit counter.
+    for (std::size_t i = 0; i < blocks; ++i)
+      aes_kernels()[0]->keystream(schedule, stream,
+                                  (first & ~0xffffffffULL) | static_cast<std::uint32_t>(first + i),
+                                  out + 16 * i, 1);
+  };
   CHECK_FALSE(self_test(broken));
+  broken = *aes_kernels()[0];
+  broken.expand_key = [](const std::uint8_t* key, std::uint8_t* schedule) {
+    aes_kernels()[0]->expand_key(key, schedule);
+    schedule[175] ^= 1;
+  };
+  CHECK_FALSE(self_test(broken));
+  broken = *aes_kernels()[0];
+  broken.encrypt_block = [](const std::uint8_t*, const std::uint8_t*, std::uint8_t* out) {
+    std::memset(out, 0, 16);
+  };
+  CHECK_FALSE(self_test(broken));
+}
+
+TEST_CASE("the variant: by the CPU, and no better than what is forced") {
+  CpuFeatures f;
+  const auto chosen = [&](std::optional<Isa> forced) {
+    return std::string(choose_aes_kernel(f, forced).name);
+  };
+  CHECK(chosen({}) == "bitslice");
+  f.aesni = true;
+  CHECK(chosen({}) == "aesni");
+  CHECK(chosen(Isa::scalar) == "bitslice");
+  f.avx2 = f.bmi2 = f.vaes = true;
+  CHECK(chosen({}) == "vaes256");
+  f.avx512 = true;
+  CHECK(chosen({}) == "vaes512");
+  CHECK(chosen(Isa::avx2) == "vaes256");
+  CHECK(chosen(Isa::scalar) == "bitslice");
+  f.aesni = false;
+  CHECK(chosen({}) == "bitslice");
+}
+
+TEST_CASE("a second draw of a block is noticed") {
+  testing::TestRandom random(4);
+  const auto recorded = [&](unsigned uses) {
+    Aes128 key(block(random.bytes(16)));
+    key.record_draws("P0+P1 of run 3", uses);
+    return key;
+  };
+  const auto draw = [](const Aes128& key, std::uint64_t stream, std::uint64_t first,
+                       std::size_t bytes) -> std::string {
+    try {
+      Bytes out(bytes);
+      key.fill(stream, first, out);
+      return "";
+    } catch (const Error& e) {
+      CHECK(e.code() == "E-prg-reuse");
+      return e.message();
+    }
+  };
+  Aes128 key = recorded(1);
+  CHECK(draw(key, 1, 0, 32) == "");  // blocks 0, 1
+  CHECK(draw(key, 1, 2, 17) == "");  // 2, 3
+  CHECK(draw(key, 1, 8, 64) == "");  // 8 to 11
+  CHECK(draw(key, 1, 4, 64) == "");  // 4 to 7
+  CHECK(draw(key, 2, 0, 32) == "");  // another stream
+  CHECK(draw(key, 1, 0, 0) == "");   // nothing
+  CHECK(draw(key, 1, ~0ULL, 16) == "");
+  CHECK(draw(key, 1, 3, 1) ==
+        "blocks 3 to 3 of stream 1 of key P0+P1 of run 3 are drawn a second time");
+  const Aes128 moved = std::move(key);
+  CHECK(draw(moved, 1, 0, 16) != "");
+  CHECK(draw(moved, 1, 11, 32) != "");
+  CHECK(draw(moved, 1, ~0ULL, 1) != "");
+  // Two holders in this process: each draws everything once, in parts of its own.
+  const Aes128 shared = recorded(2);
+  CHECK(draw(shared, 1, 0, 160) == "");
+  CHECK(draw(shared, 1, 0, 48) == "");
+  CHECK(draw(shared, 1, 3, 112) == "");
+  CHECK(draw(shared, 1, 9, 16) != "");
+  // Threads take disjoint parts.
+  ThreadPool pool(3);
+  Bytes out(1'000'001);
+  const Aes128 threaded = recorded(1);
+  threaded.fill(7, 0, out, pool);
+  CHECK_THROWS_AS(threaded.fill(7, 62'500, std::span(out).first(1)), Error);
+}
+
+// Ranges against a plain count per block.
+TEST_CASE("the ledger agrees with counting") {
+  for (std::uint64_t seed = 0; seed < 200; ++seed) {
+    testing::TestRandom random(seed);
+    const auto uses = static_cast<unsigned>(1 + random.below(3));
+    Ledger ledger("k", uses);
+    std::vector<unsigned> drawn(40, 0);
+    for (;;) {
+      const std::size_t first = random.below(40), count = random.below(41 - first);
+      bool again = false;
+      for (std::size_t i = first; i < first + count; ++i) again = again || ++drawn[i] > uses;
+      if (again) {
+        CHECK_THROWS_AS(ledger.claim(5, first, count), Error);
+        break;
+      }
+      CHECK_NOTHROW(ledger.claim(5, first, count));
+    }
+  }
 }
 
 TEST_CASE("threads change nothing") {

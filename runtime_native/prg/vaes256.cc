@@ -28,6 +28,13 @@ struct Ymm {
 
 }  // namespace
 
-constexpr AesKernel kernel_vaes256 = {"vaes256", Isa::avx2, true, &keystream<Ymm, 8>};
+constexpr AesKernel kernel_vaes256 = {.name = "vaes256",
+                                      .isa = Isa::avx2,
+                                      .vectors = Isa::avx2,
+                                      .needs_aesni = true,
+                                      .needs_vaes = true,
+                                      .expand_key = &expand_key_aesni,
+                                      .encrypt_block = &encrypt_block_aesni,
+                                      .keystream = &keystream<Ymm, 8>};
 
 }  // namespace mpcc::prg::internal

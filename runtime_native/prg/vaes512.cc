@@ -33,6 +33,13 @@ struct Zmm {
 
 }  // namespace
 
-constexpr AesKernel kernel_vaes512 = {"vaes512", Isa::avx512, true, &keystream<Zmm, 8>};
+constexpr AesKernel kernel_vaes512 = {.name = "vaes512",
+                                      .isa = Isa::avx512,
+                                      .vectors = Isa::avx512,
+                                      .needs_aesni = true,
+                                      .needs_vaes = true,
+                                      .expand_key = &expand_key_aesni,
+                                      .encrypt_block = &encrypt_block_aesni,
+                                      .keystream = &keystream<Zmm, 8>};
 
 }  // namespace mpcc::prg::internal
