@@ -59,12 +59,16 @@ class Cluster:
         deadline: seconds that any one message may take.
         network: ``none``, ``lan`` or ``wan``, imitated on every link.
         threads: compute threads of each endpoint.
+        max_memory: bytes that an endpoint may need; None leaves it to the endpoint.
+        max_work: multiply-adds of a run; None leaves it to the endpoint.
     """
 
     endpoints: tuple[Endpoint, ...]
     deadline: float = 10.0
     network: str = "none"
     threads: int = 1
+    max_memory: int | None = None
+    max_work: int | None = None
 
     @classmethod
     def local(
@@ -74,13 +78,15 @@ class Cluster:
         deadline: float,
         network: str,
         threads: int,
+        max_memory: int | None = None,
+        max_work: int | None = None,
     ) -> Cluster:
         """Three parties and the owner on the loopback interface; ``ports`` are the parties'."""
         parties = tuple(
             Endpoint(p, (p,), "127.0.0.1", ports[p], identities[p]) for p in COMPUTE_PLACES
         )
         owner = Endpoint(OWNER, OWNER_PLACES, "", 0, identities[OWNER])
-        return cls((*parties, owner), deadline, network, threads)
+        return cls((*parties, owner), deadline, network, threads, max_memory, max_work)
 
     def index(self, name: str) -> int:
         """Index of the endpoint of that name."""
@@ -88,7 +94,7 @@ class Cluster:
 
     def write(self, path: Path) -> None:
         """Write the cluster file, readable by its owner only."""
-        data = {
+        data: dict[str, Any] = {
             "endpoints": [e.to_json() for e in self.endpoints],
             "ca": str(self.endpoints[0].identity.authority),
             "deadline_s": self.deadline,
@@ -96,4 +102,8 @@ class Cluster:
             "network": self.network,
             "threads": self.threads,
         }
+        if self.max_memory is not None:
+            data["max_memory"] = self.max_memory
+        if self.max_work is not None:
+            data["max_work"] = self.max_work
         write_private(path, json.dumps(data, indent=1).encode())

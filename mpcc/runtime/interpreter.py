@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from mpcc.ir import budget
 from mpcc.ir.core import Module
 from mpcc.ir.interp import party
 
@@ -23,6 +24,8 @@ def interpret(
     weights: Mapping[str, Array],
     inputs: Mapping[str, Array],
     repeat: int = 1,
+    max_memory: int | None = None,
+    max_work: int | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """Run a party module in this process, with fresh keys.
 
@@ -32,13 +35,16 @@ def interpret(
         weights: ring words by weight name.
         inputs: float32 arrays by input name.
         repeat: runs in one session, at least 1.
+        max_memory: bytes that the values may need; None: a share of the machine's memory.
+        max_work: multiply-adds of a run; None: :data:`mpcc.ir.budget.DEFAULT_MAX_WORK`.
 
     Returns:
         The last run's outputs by name, and the figures of ``stats.json``.
 
     Raises:
-        MpccError: weights or inputs do not fit.
+        MpccError: weights or inputs do not fit, or the program needs too much (``E-limit-…``).
     """
+    budget.check(module, max_memory, max_work)
     start = time.perf_counter()
     session = party.Session(module, weights, party.FreshKeys())
     setup = time.perf_counter() - start

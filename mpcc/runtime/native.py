@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from mpcc.errors import MpccError
 
-__all__ = ["checks", "engine", "party_program", "translate"]
+__all__ = ["blame", "checks", "engine", "party_program", "reported", "translate"]
 
 _FIX = "install mpcc with a C++ compiler present; `mpcc doctor` shows what is missing"
 
@@ -40,10 +41,33 @@ def party_program() -> Path:
     return program
 
 
+_LIMIT_FLAGS = {"E-limit-memory": "--max-memory", "E-limit-work": "--max-work"}
+_LIMIT_FIX = "raise the limit ({flag}) if you trust whoever made the program"
+
+
+def blame(text: str) -> tuple[str, str] | None:
+    """(party, step) that an error of the engine is about, from its text.
+
+    Errors that concern a peer or a step end in ``{party=P1, step=run 3, message 17 (conv)}``;
+    where one was passed on, the first is the cause.
+    """
+    found = re.search(r"\{party=([^,{}]*), step=([^{}]*)\}", text)
+    return None if found is None else (found[1], found[2])
+
+
+def reported(failure: dict[str, str]) -> MpccError:
+    """The error of a party (:meth:`mpcc.runtime.party.Party.failure`) as a user error."""
+    code = failure.get("code", "E-party-failed")
+    fix = ""
+    if code in _LIMIT_FLAGS:
+        fix = _LIMIT_FIX.format(flag=_LIMIT_FLAGS[code])
+    return MpccError.of(code, failure.get("message", ""), failure.get("where", ""), fix)
+
+
 def translate(error: Exception, doing: str) -> MpccError:
     """A ``NativeError(code, message, where)`` of the extension as a user error."""
     code, message, where = (*(str(a) for a in error.args), "", "", "")[:3]
-    return MpccError.of(code, message, where or doing)
+    return reported({"code": code, "message": message, "where": where or doing})
 
 
 def checks() -> list[tuple[str, bool, bool, str]]:
@@ -56,7 +80,8 @@ def checks() -> list[tuple[str, bool, bool, str]]:
     kernels = ", ".join(f"{k} {info[k]}" for k in ("block", "gemm", "prg"))
     rows.append(("native engine", True, True, f"kernels: {kernels}"))
     rows.append(("instruction sets", True, True, f"{info['features']} (chosen: {info['isa']})"))
-    rows.append(("AES instructions", "aes" in info["features"], True, "needed by the PRG"))
+    detail = f"PRG: {info['prg']}; without them it is bit-sliced, some 40 times slower"
+    rows.append(("AES instructions", "aes" in info["features"], False, detail))
     try:
         program = party_program()
         found = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import tempfile
@@ -83,11 +84,32 @@ class Party:
         """Exit code, None while it runs or before the start."""
         return None if self._process is None else self._process.poll()
 
-    def complaint(self) -> str:
-        """The last line that it wrote to stderr, empty if none."""
+    def _said(self) -> list[str]:
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return self._errors.read().decode(errors="replace").strip().splitlines()
+
+    def complaint(self) -> str:
+        """The last sentence that it wrote to stderr, empty if none."""
+        sentences = [line for line in self._said() if not line.startswith("{")]
+        return sentences[-1] if sentences else ""
+
+    def failure(self) -> dict[str, str]:
+        """Its error as ``code``, ``message``, ``where``, ``reporter``, ``party`` and ``step``.
+
+        The party is the endpoint that the failure is about, the reporter this one. Empty if it
+        did not fail or did not come to say so.
+        """
+        for line in reversed(self._said()):
+            try:
+                found = json.loads(line)["error"]
+                return {str(key): str(value) for key, value in found.items()}
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+        return {}
+
+    def limit_exceeded(self) -> bool:
+        """Whether it refused the program for a limit (``E-limit-…``)."""
+        return self.failure().get("code", "").startswith("E-limit-")
 
     def statistics(self) -> dict[str, Any]:
         """What it reported when it ended well; empty otherwise."""
@@ -115,6 +137,8 @@ class Party:
             self._listener = None
         if self._process is not None and not self.wait(0):
             self._process.terminate()
+            # A process that is paused heeds nothing but this.
+            self._process.send_signal(signal.SIGCONT)
             if not self.wait(_GRACE):
                 self._process.kill()
                 self._process.wait()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import resource
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,18 +30,20 @@ Array = npt.NDArray[Any]
 Result = TypeVar("Result")
 
 _GRACE = 5.0
+_PR_SET_DUMPABLE = 4  # prctl(2); also where core_pattern is a program, which no limit binds
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's outputs, float32 arrays by name."""
+    """One run's outputs by name: float32 arrays, or of truth values (bool) or positions (int64)."""
 
     outputs: dict[str, Array] = field(repr=False)
 
 
 def forbid_core_dumps() -> None:
-    """No core file of this process: it would hold inputs, weights and keys."""
+    """No core file of this process, and no debugger: inputs, weights and keys are in its memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 class Session:
@@ -54,9 +58,13 @@ class Session:
         network: ``none``, or ``lan`` or ``wan`` imitated on every link.
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
+        max_memory: bytes that an endpoint may need, and
+        max_work: multiply-adds that it may do in a run; a program that needs more is refused
+            before anything is allocated (``E-limit-…``). None: what ``docs/engine.md`` says.
 
     Raises:
-        MpccError: ``E-native-…``, ``E-party-…`` or ``E-net-…``; names party and step.
+        MpccError: ``E-limit-…``, ``E-native-…``, ``E-party-…`` or ``E-net-…``; names party
+            and step.
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class Session:
         network: str = "none",
         threads: int = 1,
         deadline: float = 10.0,
+        max_memory: int | None = None,
+        max_work: int | None = None,
     ) -> None:
         self.artifact = artifact
         self.parties: tuple[Party, ...] = ()
@@ -74,6 +84,7 @@ class Session:
         self._network = network
         self._threads = threads
         self._deadline = deadline
+        self._limits = (max_memory, max_work)
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._endpoint: Any = None
 
@@ -98,6 +109,7 @@ class Session:
             self._deadline,
             self._network,
             self._threads,
+            *self._limits,
         )
         config, program = folder / "cluster.json", folder / "program.mpcc"
         cluster.write(config)
@@ -129,7 +141,8 @@ class Session:
         if self._endpoint is None:
             raise MpccError.of("E-session-closed", "the session is not open")
         data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in inputs.items()}
-        return Run(self._guard("running", lambda: self._endpoint.run(data)))
+        outputs = self._guard("running", lambda: self._endpoint.run(data))
+        return Run(self.artifact.decoded(outputs))
 
     def _guard(self, doing: str, action: Callable[[], Result]) -> Result:
         try:
@@ -142,6 +155,10 @@ class Session:
             for party in self.parties
             if party.wait(0.5) and party.exit_code and party.complaint()
         ]
+        # A limit is refused by everybody at once, and nobody was called.
+        limit = next((p.failure() for p in self.parties if p.limit_exceeded()), None)
+        if limit and found.code != limit["code"]:
+            found = native.reported(limit)
         raise MpccError(*found.diagnostics, *own) from None
 
     def statistics(self, runs: Sequence[Run]) -> dict[str, Any]:
@@ -152,8 +169,7 @@ class Session:
         """
         own = json.loads(self._endpoint.statistics())
         self._guard("ending the session", self._endpoint.close)
-        for party in self.parties:
-            party.wait(_GRACE)
+        self._wait_for_parties()
         reports = [party.statistics() for party in self.parties]
         figures = own["runs"][-len(runs) :] if runs else []
         return {
@@ -169,17 +185,24 @@ class Session:
             "wire_bytes": own["wire_bytes_sent"]
             + sum(r.get("wire_bytes_sent", 0) for r in reports),
             "planned_bytes": [r.get("planned_bytes") for r in reports],
+            "planned_work": [r.get("planned_work") for r in reports],
+            "allocated_bytes": [r.get("allocated_bytes") for r in reports],
             "peak_rss_bytes": [r.get("peak_rss_bytes") for r in reports],
             "threads": self._threads,
         }
+
+    def _wait_for_parties(self) -> None:
+        """A moment to end by themselves, one for all: a paused party must not cost three."""
+        end = time.monotonic() + min(_GRACE, self._deadline)
+        for party in self.parties:
+            party.wait(max(0.0, end - time.monotonic()))
 
     def close(self) -> None:
         """End the session and its processes. Idempotent."""
         if self._endpoint is not None:
             try:
                 self._endpoint.close()
-                for party in self.parties:
-                    party.wait(_GRACE)
+                self._wait_for_parties()
             except native.engine().NativeError:
                 # It is over already; whoever failed has been reported by the call that noticed.
                 pass

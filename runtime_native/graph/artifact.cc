@@ -15,7 +15,7 @@
 namespace mpcc::graph {
 namespace {
 
-constexpr std::int64_t kFormat = 1;
+constexpr std::int64_t kFormat = 2;
 
 struct Entry {
   std::string_view name;

@@ -16,6 +16,10 @@ InMemoryCluster::InMemoryCluster(const Program& program, EngineOptions engine,
                                  std::optional<net::FixedSeed> seed) {
   transport.step_name = step_names(program);
   engine.deadline = transport.deadline;
+  // Refused here, before anything is made for any of the endpoints.
+  for (std::uint32_t e = 0; e < default_endpoints().size(); ++e)
+    (void)make_plan(program, default_endpoints(), e,
+                    {.threads = engine.threads, .limits = engine.limits});
   network_ = seed ? net::make_in_memory_network(default_endpoints(), *seed, transport)
                   : net::make_in_memory_network(default_endpoints(), transport);
   for (auto& t : network_)

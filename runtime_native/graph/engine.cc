@@ -10,8 +10,10 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "kernels/linear.h"
+#include "kernels/reduce.h"
 #include "kernels/region.h"
 #include "kernels/structural.h"
+#include "net/blame.h"
 
 namespace mpcc::graph {
 namespace {
@@ -53,6 +55,7 @@ void merge(PhaseStatistics& into, const PhaseStatistics& other) {
 struct Engine::Compute {
   std::optional<kernels::Region> region;
   std::optional<kernels::Structural> structural;
+  std::optional<kernels::Reduction> reduction;
   std::optional<kernels::Linear> linear;
 };
 
@@ -63,6 +66,8 @@ std::string SessionStatistics::json() const {
   for (const auto& r : runs) j["runs"].push_back(to_json(r));
   j["wire_bytes_sent"] = wire_bytes_sent;
   j["planned_bytes"] = planned_bytes;
+  j["planned_work"] = planned_work;
+  j["allocated_bytes"] = allocated_bytes;
   j["packed_bytes"] = packed_bytes;
   j["peak_rss_bytes"] = peak_rss_bytes;
   if (!peer_wire_bytes.empty()) j["peer_wire_bytes"] = peer_wire_bytes;
@@ -84,7 +89,8 @@ Engine::Engine(const Program& program, net::Transport& transport, EngineOptions 
     : program_(program),
       transport_(transport),
       options_(options),
-      plan_(make_plan(program, transport.endpoints(), transport.self())),
+      plan_(make_plan(program, transport.endpoints(), transport.self(),
+                      {.threads = options.threads, .limits = options.limits})),
       keys_(keys ? std::move(keys) : transport_keys(transport, plan_, program.hash)),
       pool_(options.threads),
       setup_keys_(key_names(program, false)),
@@ -117,6 +123,8 @@ void Engine::prepare() {
         c->linear.emplace(op, operands, std::move(constant));
       else if (kernels::is_structural(op.code))
         c->structural.emplace(op, operands);
+      else if (op.code == OpCode::ReduceSum)
+        c->reduction.emplace(op, operands[0]);
       else if (spec_of(op.code).elementwise)
         c->region.emplace(op, operands);
       else if (op.code != OpCode::Input && op.code != OpCode::Weight && op.code != OpCode::Output)
@@ -124,6 +132,7 @@ void Engine::prepare() {
       computes_[a.op] = std::move(c);
     }
   stats_.planned_bytes = plan_.peak_bytes();
+  stats_.planned_work = plan_.online.work;
 }
 
 template <class F>
@@ -133,12 +142,12 @@ void Engine::guarded(const std::string& doing, F&& f) {
     f();
   } catch (const Error& error) {
     // What the transport throws is known to the peers already.
-    const Error named = error.within(name + ", " + doing);
+    const Error named = net::blamed(error.within(name + ", " + doing), name, doing);
     if (!error.code().starts_with("E-net-")) transport_.abort(doing, error.code());
     throw named;
   } catch (const std::exception& error) {
     transport_.abort(doing, "E-engine");
-    throw Error("E-engine", error.what(), name + ", " + doing);
+    throw net::blamed(Error("E-engine", error.what(), name + ", " + doing), name, doing);
   }
 }
 
@@ -148,18 +157,7 @@ std::byte* Engine::make_buffer(std::uint32_t value) {
     case Home::arena:
       return arena_.data() + plan_.offset[value];
     case Home::outgoing: {
-      // A buffer whose message has left: nobody but the pool refers to it.
-      std::shared_ptr<SecretBuffer>* best = nullptr;
-      for (auto& b : pool_buffers_)
-        if (b.use_count() == 1 && b->size() >= bytes && b->size() <= 2 * bytes + 4096 &&
-            (best == nullptr || b->size() < (*best)->size()))
-          best = &b;
-      if (best == nullptr) {
-        pool_buffers_.push_back(std::make_shared<SecretBuffer>(
-            SecretBuffer::uninitialized(std::max<std::size_t>(bytes, 1))));
-        best = &pool_buffers_.back();
-      }
-      outgoing_[value] = *best;
+      outgoing_[value] = outgoing_buffer(outgoing_class(bytes));
       return outgoing_[value]->data();
     }
     case Home::persistent:
@@ -170,6 +168,24 @@ std::byte* Engine::make_buffer(std::uint32_t value) {
   }
 }
 
+std::shared_ptr<SecretBuffer> Engine::outgoing_buffer(std::size_t size) {
+  // Nobody but the pool refers to a buffer whose message has left.
+  std::size_t total = size;
+  for (const auto& b : pool_buffers_) {
+    if (b.use_count() == 1 && b->size() == size) return b;
+    total += b->size();
+  }
+  // Idle buffers of other sizes must not add up beyond the plan.
+  const std::size_t most = std::max(plan_.setup.outgoing_bytes, plan_.online.outgoing_bytes);
+  std::erase_if(pool_buffers_, [&](const auto& b) {
+    if (total <= most || b.use_count() != 1) return false;
+    total -= b->size();
+    return true;
+  });
+  pool_buffers_.push_back(std::make_shared<SecretBuffer>(SecretBuffer::uninitialized(size)));
+  return pool_buffers_.back();
+}
+
 void Engine::count(const Message& message, PhaseStatistics& stats) const {
   stats.bytes_sent[link_name(message.from, message.to)] += message.bytes;
   ++stats.messages;
@@ -178,7 +194,10 @@ void Engine::count(const Message& message, PhaseStatistics& stats) const {
 void Engine::receive(const Action& action, net::RunId run, PhaseStatistics& stats) {
   const Message& m = program_.messages[program_.message_of_op[action.op]];
   const std::uint32_t value = program_.ops[action.op].results[0];
-  net::Received r = transport_.receive(action.peer, run, m.id, m.bytes);
+  // The driver waits for outputs while the parties wait for each other: it leaves them the time to
+  // find out who is missing.
+  const auto limit = is_driver() ? 2 * options_.deadline : options_.deadline;
+  net::Received r = transport_.receive(action.peer, run, m.id, m.bytes, limit);
   require(r.payload.size() == m.bytes, "E-net-frame", "a message of another size", m.step);
   owned_[value] = std::move(r.payload);
   data_[value] = owned_[value].data();
@@ -256,6 +275,8 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
     c.region->run(in, out, held, pool_);
   } else if (c.linear) {
     c.linear->run(in, out[0], pool_);
+  } else if (c.reduction) {
+    c.reduction->run(in[0], out[0], pool_);
   } else {
     c.structural->run(in, out[0], pool_);
   }
@@ -452,6 +473,7 @@ SessionStatistics Engine::statistics() const {
     if (peer != plan_.self) s.wire_bytes_sent += transport_.statistics(peer).wire_bytes_sent;
   for (const auto& [op, c] : computes_)
     if (c->linear) s.packed_bytes += c->linear->packed_bytes();
+  s.allocated_bytes = SecretBuffer::memory_use().most;
   s.peak_rss_bytes = peak_rss();
   return s;
 }

@@ -40,6 +40,7 @@ struct EngineOptions {
   net::Duration deadline = std::chrono::seconds(10);
   // How long serve() waits for the next run. The driver's process ending is noticed at once.
   net::Duration idle = std::chrono::hours(24);
+  Limits limits;
 };
 
 // Raw bytes of tensors by name: weights as ring words, inputs as binary32, row-major.
@@ -64,6 +65,8 @@ struct SessionStatistics {
   std::vector<PhaseStatistics> runs;
   std::uint64_t wire_bytes_sent = 0;  // of this endpoint, TLS included
   std::uint64_t planned_bytes = 0;    // Plan::peak_bytes()
+  std::uint64_t planned_work = 0;     // of a run, PhasePlan::work
+  std::uint64_t allocated_bytes = 0;  // high-water mark of all SecretBuffers of the process
   std::uint64_t packed_bytes = 0;     // weights in the form of the kernels
   std::uint64_t peak_rss_bytes = 0;   // of the process
   // The driver's: what the other endpoints reported, by endpoint name.
@@ -121,6 +124,7 @@ class Engine {
   void count(const Message& message, PhaseStatistics& stats) const;
   void finish(const Action& action);
   std::byte* make_buffer(std::uint32_t value);
+  std::shared_ptr<SecretBuffer> outgoing_buffer(std::size_t size);
   void gather_reports(net::RunId run, PhaseStatistics& stats);
   std::string report(const PhaseStatistics& stats) const;
   template <class F>

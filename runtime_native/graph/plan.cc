@@ -1,11 +1,14 @@
 #include "graph/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <tuple>
 
 #include "base/error.h"
+#include "kernels/demand.h"
 #include "kernels/linear.h"
+#include "net/blame.h"
 
 namespace mpcc::graph {
 namespace {
@@ -15,6 +18,8 @@ constexpr std::uint32_t kNowhere = 0xffffffff;
 constexpr std::size_t kCoalesceBytes = 64 << 10;
 
 std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
+// Bytes of a buffer for a value of its own.
+std::size_t held(std::size_t n) { return aligned(std::max<std::size_t>(n, 1)); }
 
 // Gives offsets to intervals in the order of time, first fit.
 class Arena {
@@ -69,8 +74,8 @@ class Arena {
 class Planner {
  public:
   Planner(const Program& program, const std::vector<net::EndpointInfo>& endpoints,
-          std::uint32_t self)
-      : p_(program) {
+          std::uint32_t self, const PlanOptions& options)
+      : p_(program), endpoints_(endpoints), options_(options) {
     plan_.self = self;
     plan_.endpoint_of_place.assign(kPlaces, kNowhere);
     for (std::uint32_t e = 0; e < endpoints.size(); ++e)
@@ -103,8 +108,14 @@ class Planner {
   void mark_coalescing(PhasePlan& phase) const;
   void find_homes();
   void place_values(PhasePlan& phase, bool online);
+  void bound_messages(PhasePlan& phase);
+  void add_demands(PhasePlan& phase, bool online);
+  void check_limits() const;
 
   const Program& p_;
+  const std::vector<net::EndpointInfo>& endpoints_;
+  const PlanOptions& options_;
+  kernels::Demand shared_;  // the most of every op: working memory is used again
   Plan plan_;
   std::vector<std::vector<std::uint32_t>> sends_;  // per value: transfers to other endpoints
   std::vector<bool> lazy_;
@@ -266,7 +277,7 @@ void Planner::find_homes() {
           home = Home::persistent;
         else
           home = sent[v] ? Home::outgoing : Home::arena;
-        if (used_by_runs_[v]) plan_.persistent_bytes += p_.values[v].bytes();
+        if (used_by_runs_[v]) plan_.persistent_bytes += held(p_.values[v].bytes());
       }
     }
 }
@@ -286,23 +297,140 @@ void Planner::place_values(PhasePlan& phase, bool online) {
     if (of_this_phase && !used_by_runs_[root]) phase.actions[i].ends.push_back(root);
   }
   Arena arena;
-  std::size_t held = 0;
   for (const Action& a : phase.actions) {
     if (a.kind == Action::Kind::compute || a.kind == Action::Kind::receive)
       for (const std::uint32_t v : p_.ops[a.op].results) {
         const std::size_t bytes = p_.values[v].bytes();
         if (plan_.home[v] == Home::arena) plan_.offset[v] = arena.take(bytes);
-        if (plan_.home[v] == Home::outgoing) phase.outgoing_bytes += bytes;
-        if (plan_.home[v] == Home::message && !used_by_runs_[v]) held += bytes;
       }
-    phase.message_bytes = std::max(phase.message_bytes, held);
     for (const std::uint32_t root : a.ends) {
       const std::size_t bytes = p_.values[root].bytes();
       if (plan_.home[root] == Home::arena) arena.give(plan_.offset[root], bytes);
-      if (plan_.home[root] == Home::message) held -= bytes;
     }
   }
   phase.arena_bytes = arena.bytes();
+}
+
+void Planner::bound_messages(PhasePlan& phase) {
+  // All of a phase, whatever the timing.
+  std::size_t sent = 0;
+  std::size_t received = 0;
+  // What the program itself keeps alive of them, and how much may wait in queues beside that.
+  std::size_t sent_alive = 0, most_sent_alive = 0;
+  std::size_t received_alive = 0, most_received_alive = 0;
+  std::size_t largest_received = 0;
+  std::vector<std::size_t> to_peer(endpoints_.size(), 0);
+  std::vector<std::size_t> largest_to_peer(endpoints_.size(), 0);
+  for (const Action& a : phase.actions) {
+    if (a.kind == Action::Kind::send) {
+      const std::uint32_t root = plan_.root[p_.ops[a.op].operands[0]];
+      const bool copied = plan_.home[root] != Home::outgoing;
+      const std::size_t bytes = p_.values[root].bytes();
+      const std::size_t size = copied ? held(bytes) : outgoing_class(bytes);
+      if (copied) sent += size;
+      to_peer[a.peer] += size;
+      largest_to_peer[a.peer] = std::max(largest_to_peer[a.peer], size);
+    } else if (a.kind != Action::Kind::alias) {
+      for (const std::uint32_t v : p_.ops[a.op].results) {
+        const std::size_t bytes = p_.values[v].bytes();
+        if (plan_.home[v] == Home::outgoing) {
+          sent += outgoing_class(bytes);
+          sent_alive += outgoing_class(bytes);
+          most_sent_alive = std::max(most_sent_alive, sent_alive);
+        }
+        if (plan_.home[v] == Home::message && !used_by_runs_[v]) {
+          received += held(bytes);
+          received_alive += held(bytes);
+          most_received_alive = std::max(most_received_alive, received_alive);
+          largest_received = std::max(largest_received, held(bytes));
+        }
+      }
+    }
+    for (const std::uint32_t root : a.ends) {
+      const std::size_t bytes = p_.values[root].bytes();
+      if (plan_.home[root] == Home::outgoing) sent_alive -= outgoing_class(bytes);
+      if (plan_.home[root] == Home::message) received_alive -= held(bytes);
+    }
+  }
+  std::size_t queued = 0;
+  for (std::size_t e = 0; e < endpoints_.size(); ++e)
+    queued += std::min(
+        to_peer[e], std::max<std::size_t>(options_.limits.queue_bytes / 8 * 9, largest_to_peer[e]));
+  phase.outgoing_bytes = std::min(sent, most_sent_alive + queued);
+  // A frame is admitted when nothing else waits, or when it is the one that is waited for.
+  phase.message_bytes =
+      std::min(received, most_received_alive + options_.limits.ahead_bytes + largest_received);
+}
+
+void Planner::add_demands(PhasePlan& phase, bool online) {
+  std::vector<ValueType> operands;
+  std::vector<bool> constant;
+  for (const Action& a : phase.actions) {
+    const Op& op = p_.ops[a.op];
+    operands.clear();
+    constant.clear();
+    std::uint64_t bytes = 0;
+    for (const std::uint32_t v : op.operands) {
+      operands.push_back(p_.values[v]);
+      constant.push_back(online && !p_.steps[p_.producer[v]].online);
+    }
+    if (a.kind == Action::Kind::send || a.kind == Action::Kind::receive) {
+      const std::uint64_t size = p_.messages[p_.message_of_op[a.op]].bytes;
+      phase.work = kernels::sum_of(phase.work, size / 8 + 1);
+      if (a.kind == Action::Kind::receive) bytes = size;
+    }
+    if (a.kind == Action::Kind::compute) {
+      kernels::Demand d;
+      try {
+        d = kernels::demand_of(op, operands, constant, options_.threads);
+      } catch (const Error& error) {
+        throw error.within(p_.describe(a.op));
+      }
+      for (const std::uint32_t v : op.results) bytes += p_.values[v].bytes();
+      if (op.code == OpCode::Output) {
+        // Kept for the caller; those of the setup are copied into every run's.
+        bytes += operands[0].bytes();
+        phase.output_bytes += 2 * operands[0].bytes();
+      }
+      const auto threads = static_cast<std::uint64_t>(options_.threads);
+      std::uint64_t own = d.region_scratch;
+      for (std::size_t i = 0; i < d.ring.bytes.size(); ++i) {
+        own = kernels::sum_of(own, d.ring.bytes[i]);
+        shared_.ring.bytes[i] = std::max(shared_.ring.bytes[i], d.ring.bytes[i]);
+      }
+      shared_.region_scratch = std::max(shared_.region_scratch, d.region_scratch);
+      bytes = kernels::sum_of(bytes, kernels::product_of(own, threads));
+      bytes = kernels::sum_of(bytes, d.packed_bytes);
+      bytes = kernels::sum_of(bytes, d.temporary_bytes);
+      plan_.packed_bytes = kernels::sum_of(plan_.packed_bytes, d.packed_bytes);
+      phase.temporary_bytes = std::max(phase.temporary_bytes, d.temporary_bytes);
+      phase.work = kernels::sum_of(phase.work, d.work);
+      if (d.work > plan_.largest_work.amount) plan_.largest_work = {a.op, d.work};
+    }
+    if (bytes > plan_.largest_memory.amount) plan_.largest_memory = {a.op, bytes};
+  }
+}
+
+void Planner::check_limits() const {
+  const std::string& name = endpoints_[plan_.self].name;
+  const auto place = [&](std::uint32_t op) { return name + ", " + p_.describe(op); };
+  const std::uint64_t peak = plan_.peak_bytes();
+  if (peak > options_.limits.max_memory)
+    throw Error("E-limit-memory",
+                name + " would need " + bytes_text(peak) + " of memory, the limit is " +
+                    bytes_text(options_.limits.max_memory) + "; the largest op needs " +
+                    bytes_text(plan_.largest_memory.amount) + " (--max-memory raises the limit)",
+                place(plan_.largest_memory.op) +
+                    net::blame_text(name, p_.describe(plan_.largest_memory.op)));
+  for (const PhasePlan* phase : {&plan_.setup, &plan_.online})
+    if (phase->work > options_.limits.max_work)
+      throw Error(
+          "E-limit-work",
+          name + " would do " + work_text(phase->work) + " multiply-adds in " +
+              (phase == &plan_.setup ? "the setup" : "a run") + ", the limit is " +
+              work_text(options_.limits.max_work) + "; the largest op does " +
+              work_text(plan_.largest_work.amount) + " (--max-work raises the limit)",
+          place(plan_.largest_work.op) + net::blame_text(name, p_.describe(plan_.largest_work.op)));
 }
 
 Plan Planner::run() {
@@ -314,21 +442,44 @@ Plan Planner::run() {
   find_homes();
   place_values(plan_.setup, false);
   place_values(plan_.online, true);
+  for (PhasePlan* phase : {&plan_.setup, &plan_.online}) {
+    bound_messages(*phase);
+    add_demands(*phase, phase == &plan_.online);
+  }
+  std::uint64_t scratch = shared_.region_scratch;
+  for (const std::size_t bytes : shared_.ring.bytes) scratch = kernels::sum_of(scratch, bytes);
+  plan_.scratch_bytes = kernels::product_of(scratch, static_cast<std::uint64_t>(options_.threads));
+  plan_.transport_bytes = net::kConnectionBytes * (endpoints_.size() - 1);
+  check_limits();
   return std::move(plan_);
 }
 
 }  // namespace
 
 std::size_t Plan::peak_bytes() const {
-  const auto of = [](const PhasePlan& phase) {
-    return phase.arena_bytes + phase.outgoing_bytes + phase.message_bytes;
-  };
-  return persistent_bytes + std::max(of(setup), of(online));
+  std::uint64_t most = 0;
+  for (const PhasePlan* phase : {&setup, &online}) {
+    std::uint64_t sum = 0;
+    // The arena only grows, and what was opened in the setup is kept.
+    for (const std::uint64_t part :
+         {std::max(setup.arena_bytes, phase->arena_bytes), phase->outgoing_bytes,
+          phase->message_bytes, phase->temporary_bytes, setup.output_bytes + phase->output_bytes})
+      sum = kernels::sum_of(sum, part);
+    most = std::max(most, sum);
+  }
+  for (const std::uint64_t part : {persistent_bytes, packed_bytes, scratch_bytes, transport_bytes})
+    most = kernels::sum_of(most, part);
+  return most;
+}
+
+std::size_t outgoing_class(std::size_t bytes) noexcept {
+  const std::size_t step = std::max<std::size_t>(64, std::bit_floor(bytes) / 8);
+  return std::max<std::size_t>(64, (bytes + step - 1) / step * step);
 }
 
 Plan make_plan(const Program& program, const std::vector<net::EndpointInfo>& endpoints,
-               std::uint32_t self) {
-  return Planner(program, endpoints, self).run();
+               std::uint32_t self, const PlanOptions& options) {
+  return Planner(program, endpoints, self, options).run();
 }
 
 }  // namespace mpcc::graph

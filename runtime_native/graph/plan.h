@@ -12,6 +12,7 @@
 #include <set>
 #include <vector>
 
+#include "graph/budget.h"
 #include "graph/program.h"
 
 namespace mpcc::graph {
@@ -45,9 +46,25 @@ struct PhasePlan {
   // Actions before this index happen before the clock starts: input shares travel.
   std::size_t sharing_ends = 0;
   std::size_t arena_bytes = 0;
-  std::size_t outgoing_bytes = 0;  // sum over the phase: a bound, buffers are used again
-  std::size_t message_bytes = 0;   // largest sum of received values alive at once
+  // Bounds that hold whatever the timing: all messages of a phase may wait to be written, or have
+  // arrived before the first is used, up to the limits of queues.
+  std::size_t outgoing_bytes = 0;
+  std::size_t message_bytes = 0;
+  std::size_t temporary_bytes = 0;  // most that one kernel holds while it runs
+  std::size_t output_bytes = 0;     // opened outputs
+  std::uint64_t work = 0;           // kernels::Demand::work, messages counted as words
   std::vector<net::Expected> expected;
+};
+
+// An op and what is largest about it, for errors.
+struct Largest {
+  std::uint32_t op = 0;
+  std::uint64_t amount = 0;
+};
+
+struct PlanOptions {
+  int threads = 1;
+  Limits limits;
 };
 
 struct Plan {
@@ -61,13 +78,25 @@ struct Plan {
   std::vector<Home> home;           // per root
   std::vector<std::size_t> offset;  // per root at home in an arena
   std::size_t persistent_bytes = 0;
+  std::size_t packed_bytes = 0;     // operands in the form of the kernels, kept for the session
+  std::size_t scratch_bytes = 0;    // working memory of all threads, kept
+  std::size_t transport_bytes = 0;  // buffers of the connections
+  Largest largest_memory;           // bytes that one op accounts for
+  Largest largest_work;
 
-  // Bytes for values, known before anything runs; packed weights and code come on top.
+  // Most bytes that the engine and its transport hold at once, known before anything runs: values,
+  // packed operands, working memory, messages, connections. Program, code and libraries come on
+  // top.
   std::size_t peak_bytes() const;
 };
 
-// Throws Error("E-graph-place") when a place of the program is hosted nowhere or twice.
+// Bytes of the buffer that holds an outgoing value: a few classes of sizes, so that buffers serve
+// again; at most an eighth more than the value.
+std::size_t outgoing_class(std::size_t bytes) noexcept;
+
+// Throws Error("E-graph-place") when a place of the program is hosted nowhere or twice,
+// Error("E-limit-memory") or Error("E-limit-work") beyond the limits. Allocates for the plan only.
 Plan make_plan(const Program& program, const std::vector<net::EndpointInfo>& endpoints,
-               std::uint32_t self);
+               std::uint32_t self, const PlanOptions& options = {});
 
 }  // namespace mpcc::graph

@@ -366,6 +366,7 @@ Program Loader::run() {
 }  // namespace
 
 std::string Program::describe(std::uint32_t op) const {
+  if (op >= ops.size()) return "no op";  // of an empty program
   std::string text = "op " + std::to_string(op) + " " + std::string(spec_of(ops[op].code).name);
   if (!ops[op].label.empty()) text += " (" + ops[op].label + ")";
   return text;

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "net/blame.h"
 #include "net/shaped.h"
 
 namespace mpcc::graph {
@@ -76,10 +77,30 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
     config.network = root.value("network", config.network);
     config.threads = narrow<int>(integer(root, "threads", 1, kMaxThreads, config.threads));
     (void)net::network_profile(config.network);
+    const auto limit = [&](const char* key, std::uint64_t& to) {
+      to = narrow<std::uint64_t>(integer(root, key, 1, std::numeric_limits<std::int64_t>::max(),
+                                         static_cast<std::int64_t>(to)));
+    };
+    limit("max_memory", config.limits.max_memory);
+    limit("max_work", config.limits.max_work);
+    limit("least_rate", config.least_rate);
   } catch (const json::exception& error) {
     fail(error.what());
   }
   return config;
+}
+
+std::string error_line(const Error& error, const std::string& reporter) {
+  const auto blame = net::find_blame(error);
+  const json line = {{"error",
+                      {{"code", error.code()},
+                       {"message", error.message()},
+                       {"where", error.where()},
+                       {"reporter", reporter},
+                       {"party", blame ? blame->party : reporter},
+                       {"step", blame ? blame->step : std::string("starting")}}}};
+  // Names of files and peers need not be UTF-8.
+  return line.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 Session::Session(std::span<const std::byte> program, const ClusterConfig& config,
@@ -87,8 +108,10 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
     : program_(std::make_unique<Program>(load_program(program))) {
   std::vector<net::EndpointInfo> endpoints;
   for (const auto& e : config.endpoints) endpoints.push_back({e.name, e.places});
+  check_randomness();
   // A program that cannot run here is refused before anybody is called.
-  (void)make_plan(*program_, endpoints, index);
+  (void)make_plan(*program_, endpoints, index,
+                  {.threads = config.threads, .limits = config.limits});
   net::TlsConfig tls{.self = index,
                      .endpoints = config.endpoints,
                      .ca = net::Pem::file(config.ca),
@@ -99,13 +122,18 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
                      .connect_deadline = config.connect_deadline,
                      .listener = std::move(listener)};
   tls.options.deadline = config.deadline;
+  tls.options.least_rate = config.least_rate;
+  tls.options.queue_bytes = config.limits.queue_bytes;
+  tls.options.ahead_bytes = config.limits.ahead_bytes;
   tls.options.step_name = step_names(*program_);
   if (config.network != "none")
     tls.options.decorate = net::shaped(net::network_profile(config.network));
   transport_ = net::connect_tls(tls);
-  engine_ = std::make_unique<Engine>(
-      *program_, *transport_,
-      EngineOptions{.threads = config.threads, .deadline = config.deadline, .idle = config.idle});
+  engine_ = std::make_unique<Engine>(*program_, *transport_,
+                                     EngineOptions{.threads = config.threads,
+                                                   .deadline = config.deadline,
+                                                   .idle = config.idle,
+                                                   .limits = config.limits});
 }
 
 void Session::interrupt(const std::string& reason) { transport_->abort("session", reason); }

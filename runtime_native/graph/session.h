@@ -5,12 +5,15 @@
 //   {"endpoints": [{"name": "P0", "host": "10.0.0.1", "port": 7000, "places": ["P0"]}, ...,
 //                  {"name": "owner", "host": "", "port": 0, "places": ["client", "model"]}],
 //    "ca": "ca.pem", "cert": "P0.pem", "key": "P0.key",
-//    "deadline_s": 10, "connect_deadline_s": 10, "idle_s": 86400, "network": "none", "threads": 1}
+//    "deadline_s": 10, "connect_deadline_s": 10, "idle_s": 86400, "network": "none", "threads": 1,
+//    "max_memory": 2147483648, "max_work": 10000000000000, "least_rate": 65536}
 //
 // Names are what certificates must say (subjectAltName DNS). Paths are relative to the file. An
 // endpoint's object may hold "cert" and "key" of its own, so that one file can serve a cluster on
-// one machine. "network" slows every link down to that of "lan" or "wan". The last five may be left
-// out.
+// one machine. "network" slows every link down to that of "lan" or "wan". "max_memory" (bytes) and
+// "max_work" (multiply-adds of a run) are the limits of budget.h: a program that needs more is
+// refused before anything is allocated. A peer that is waited for must send "least_rate" bytes per
+// second. Everything from "deadline_s" on may be left out.
 #pragma once
 
 #include <cstddef>
@@ -35,10 +38,17 @@ struct ClusterConfig {
   net::Duration idle = std::chrono::hours(24);
   std::string network = "none";
   int threads = 1;
+  std::uint64_t least_rate = std::uint64_t{64} << 10;
+  Limits limits;
 };
 
 // The configuration as endpoint `index` reads it. Throws Error("E-config").
 ClusterConfig read_config(const std::string& path, std::uint32_t index);
+
+// An error as one line of JSON for programs: {"error": {"code": "E-net-timeout", "message": ...,
+// "where": ..., "reporter": "P0", "party": "P1", "step": "run 3, message 17 (conv_3/open)"}}. The
+// party is the endpoint that the failure is about; the reporter's own name where nobody is known.
+std::string error_line(const Error& error, const std::string& reporter);
 
 class Session {
  public:

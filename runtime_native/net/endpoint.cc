@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "net/blame.h"
 #include "net/keys.h"
 
 namespace mpcc::net {
@@ -18,7 +19,19 @@ std::string seconds_text(Duration d) {
   return text + " s";
 }
 
+// What fits an abort frame, with the end that says who and where.
+std::string shortened(const std::string& text) {
+  constexpr std::size_t kMost = 1024;
+  constexpr std::size_t kEnd = 400;
+  if (text.size() <= kMost) return text;
+  return text.substr(0, kMost - kEnd - 5) + " ... " + text.substr(text.size() - kEnd);
+}
+
 }  // namespace
+
+std::string SessionState::place(RunId at, std::uint32_t message) const {
+  return "run " + std::to_string(at) + ", " + step(message);
+}
 
 Endpoint::Endpoint(PeerIndex self, std::vector<EndpointInfo> endpoints,
                    std::vector<LinkState> links, TransportOptions opts)
@@ -43,7 +56,9 @@ Endpoint::~Endpoint() {
     const std::lock_guard lock(mutex);
     orderly = closed || failure;
   }
-  if (!orderly) fail(Error("E-net-aborted", self_name + " left before the session was finished"));
+  if (!orderly)
+    fail(Error("E-net-aborted", self_name + " left before the session was finished" +
+                                    blame_text(self_name, "leaving")));
   // All links have been shut; each destructor waits a moment for its last bytes.
   for (auto& p : peers_) p.reset();
 }
@@ -58,7 +73,8 @@ void Endpoint::usage(const std::string& message) const {
 }
 
 void Endpoint::check_open(const std::string& doing) const {
-  if (failure) throw failure->within(doing);
+  // What failed comes before what this side happened to be doing.
+  if (failure) throw failure->within(find_blame(*failure) ? without_blame(doing) : doing);
   if (closed || closing) throw Error("E-net-closed", "this transport has been closed", doing);
 }
 
@@ -77,7 +93,8 @@ void Endpoint::fail(const Error& error) noexcept {
     // An abort is passed on as it is: whoever learns of it second hand learns the same, and before
     // this endpoint's connections end.
     const std::string text =
-        error.code() == "E-net-aborted" ? error.message() : self_name + " stopped: " + error.what();
+        shortened(error.code() == "E-net-aborted" ? error.message()
+                                                  : self_name + " stopped: " + error.what());
     for (auto& p : peers_) {
       if (!p) continue;
       auto items = p->replace_queue_by_abort(text);
@@ -91,12 +108,19 @@ void Endpoint::fail(const Error& error) noexcept {
 }
 
 template <class Ready, class Describe>
-std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Ready ready,
-                                                Describe describe) {
+std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towards direction,
+                                                Ready ready, Describe describe) {
   // Nothing that a peer may be waiting for stays behind while this thread waits.
   flush();
   std::unique_lock lock(mutex);
   const auto start = Clock::now();
+  const auto moved = [&] {
+    return direction == Towards::us ? peer.received_bytes()
+                                    : peer.link().counters().wire_bytes_sent;
+  };
+  const std::uint64_t moved_before = moved();
+  std::uint64_t moved_last = moved_before;
+  auto last_write = start;
   const auto done = [&] {
     check_open(failure || closed || closing ? describe() : std::string());
     return ready();
@@ -113,13 +137,27 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Read
       continue;
     }
     std::optional<Error> problem;
-    const auto deadline = std::max(start, peer.last_progress()) + limit;
+    const std::uint64_t bytes = moved();
+    if (bytes != std::exchange(moved_last, bytes)) last_write = now;
+    const auto silent_since =
+        direction == Towards::us ? std::max(start, peer.last_progress()) : last_write;
+    const auto slowest = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
+        static_cast<double>(bytes - moved_before) / static_cast<double>(options.least_rate)));
+    const auto deadline = std::min(silent_since + limit, start + limit + slowest);
     if (peer.said_bye())
       problem = Error("E-net-closed", peer.name() + " has finished and will send nothing more",
                       describe());
     else if (now >= deadline)
       problem = Error("E-net-timeout",
-                      "nothing from " + peer.name() + " for " + seconds_text(limit), describe());
+                      bytes == moved_before
+                          ? (direction == Towards::us ? "nothing from " + peer.name()
+                                                      : peer.name() + " has taken nothing") +
+                                " for " + seconds_text(limit)
+                          : peer.name() + " is too slow: " + std::to_string(bytes - moved_before) +
+                                " bytes since the beginning of the wait, the deadline is " +
+                                seconds_text(limit) + " and the least rate " +
+                                std::to_string(options.least_rate) + " bytes per second",
+                      describe());
     if (problem) {
       lock.unlock();
       fail(*problem);
@@ -127,7 +165,9 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Read
       if (failure) throw *failure;
       throw *problem;
     }
-    changed.wait_until(lock, deadline);
+    // Writes do not wake anybody before a whole message has left.
+    changed.wait_until(lock,
+                       direction == Towards::us ? deadline : std::min(deadline, now + limit / 8));
   }
   return lock;
 }
@@ -151,12 +191,12 @@ void Endpoint::expect(RunId new_run, std::span<const Expected> table) {
               p->name() + " of run " + std::to_string(*run) + " has not been received");
     }
     for (auto& p : peers_)
-      if (p) p->begin_run();
+      if (p) p->begin_run(new_run);
     for (const Expected& e : table) {
       Peer& p = *peers_[e.peer];
       if (p.is_declared(e.message)) {
         for (auto& q : peers_)
-          if (q) q->begin_run();
+          if (q) q->begin_run(new_run);
         usage(step(e.message) + " from " + p.name() + " is declared twice");
       }
       p.declare(e.message, e.bytes, e.depth);
@@ -173,15 +213,16 @@ void Endpoint::send(PeerIndex to, const MessageHeader& header, Payload payload) 
   Peer& peer = peer_at(to);
   const auto describe = [&] {
     return self_name + " -> " + peer.name() + ", sending " + step(header.message) + " of run " +
-           std::to_string(header.run);
+           std::to_string(header.run) + blame_text(peer.name(), place(header.run, header.message));
   };
   {
     std::unique_lock lock(mutex);
     check_open(failure || closed || closing ? describe() : std::string());
     if (!peer.has_room(payload.size())) {
       lock.unlock();
-      lock =
-          wait_for(peer, options.deadline, [&] { return peer.has_room(payload.size()); }, describe);
+      lock = wait_for(
+          peer, options.deadline, Towards::peer, [&] { return peer.has_room(payload.size()); },
+          describe);
     }
     peer.queue_data(header, std::move(payload));
   }
@@ -193,7 +234,7 @@ Received Endpoint::receive(PeerIndex from, RunId of_run, std::uint32_t message, 
   Peer& peer = peer_at(from);
   const auto describe = [&] {
     return self_name + " waiting for " + step(message) + " from " + peer.name() + ", run " +
-           std::to_string(of_run);
+           std::to_string(of_run) + blame_text(peer.name(), place(of_run, message));
   };
   {
     const std::lock_guard lock(mutex);
@@ -213,11 +254,30 @@ Received Endpoint::receive(PeerIndex from, RunId of_run, std::uint32_t message, 
       usage(step(message) + " from " + peer.name() + " is declared with " +
             std::to_string(peer.declared_bytes(message)) + " bytes and received with " +
             std::to_string(bytes));
+    peer.want(message);
   }
-  const auto lock = wait_for(
-      peer, deadline.value_or(options.deadline),
-      [&] { return peer.arrival(message) == Peer::Arrival::here; }, describe);
-  return peer.take_message(message);
+  resume_links();
+  Received received;
+  {
+    const auto lock = wait_for(
+        peer, deadline.value_or(options.deadline), Towards::us,
+        [&] { return peer.arrival(message) == Peer::Arrival::here; }, describe);
+    received = peer.take_message(message);
+  }
+  resume_links();
+  return received;
+}
+
+void Endpoint::resume_links() {
+  for (auto& p : peers_) {
+    if (!p) continue;
+    bool waits = false;
+    {
+      const std::lock_guard lock(mutex);
+      waits = p->held_back();
+    }
+    if (waits) p->link().resume();
+  }
 }
 
 bool Endpoint::arrived(PeerIndex from, RunId of_run, std::uint32_t message) {
@@ -231,11 +291,12 @@ void Endpoint::wait_ready(RunId of_run, std::optional<Duration> deadline) {
   for (auto& p : peers_) {
     if (!p) continue;
     wait_for(
-        *p, deadline.value_or(options.deadline),
+        *p, deadline.value_or(options.deadline), Towards::us,
         [&] { return p->ready_run() && *p->ready_run() >= of_run; },
         [&] {
           return self_name + " waiting for " + p->name() + " to be ready for run " +
-                 std::to_string(of_run);
+                 std::to_string(of_run) +
+                 blame_text(p->name(), "run " + std::to_string(of_run) + ", ready");
         });
   }
 }
@@ -262,10 +323,13 @@ SecretBuffer Endpoint::receive_control(PeerIndex from, FrameKind kind, RunId of_
   if (kind != FrameKind::go && kind != FrameKind::key_seed)
     usage(std::string(frame_kind_name(kind)) + " frames are received by the transport itself");
   const auto lock = wait_for(
-      peer, deadline.value_or(options.deadline), [&] { return peer.control_here(kind, of_run); },
+      peer, deadline.value_or(options.deadline), Towards::us,
+      [&] { return peer.control_here(kind, of_run); },
       [&] {
         return self_name + " waiting for the " + std::string(frame_kind_name(kind)) + " frame of " +
-               peer.name() + ", run " + std::to_string(of_run);
+               peer.name() + ", run " + std::to_string(of_run) +
+               blame_text(peer.name(), "run " + std::to_string(of_run) + ", " +
+                                           std::string(frame_kind_name(kind)));
       });
   return peer.take_control(kind, of_run);
 }
@@ -276,8 +340,8 @@ void Endpoint::flush() {
 }
 
 void Endpoint::abort(std::string_view at, std::string_view reason) {
-  fail(Error("E-net-aborted",
-             self_name + " aborted at " + std::string(at) + ": " + std::string(reason)));
+  fail(Error("E-net-aborted", self_name + " aborted at " + std::string(at) + ": " +
+                                  std::string(reason) + blame_text(self_name, at)));
 }
 
 void Endpoint::close(Duration wait) {

@@ -51,10 +51,15 @@ class Endpoint final : public Transport, private SessionState {
   Peer& peer_at(PeerIndex peer) const;
   [[noreturn]] void usage(const std::string& message) const;
   void check_open(const std::string& doing) const;  // the mutex is held
-  // Returns, with the mutex held, when ready() holds; throws on failure, on silence of `peer` for
-  // `limit`, and when `peer` has finished.
+  enum class Towards { us, peer };
+  // Returns, with the mutex held, when ready() holds; throws on failure, when nothing moves in that
+  // direction for `limit` or less than the least rate (TransportOptions), and when `peer` has
+  // finished.
   template <class Ready, class Describe>
-  std::unique_lock<std::mutex> wait_for(Peer& peer, Duration limit, Ready ready, Describe describe);
+  std::unique_lock<std::mutex> wait_for(Peer& peer, Duration limit, Towards direction, Ready ready,
+                                        Describe describe);
+  // Lets links go on whose next frame was held back. Without the mutex.
+  void resume_links();
 
   const PeerIndex self_;
   const std::vector<EndpointInfo> endpoints_;

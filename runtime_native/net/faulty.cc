@@ -64,6 +64,7 @@ class FaultyLink final : public Link, private LinkSource {
     if (!stalled_.load()) inner_->shut();
   }
   void drop() override { inner_->drop(); }
+  void resume() override { inner_->resume(); }
   LinkCounters counters() const override { return inner_->counters(); }
   void export_key(const std::string& label, std::span<const std::byte> context,
                   std::span<std::byte> out) override {

@@ -44,6 +44,9 @@ class LinkReceiver {
  public:
   // Where the next bytes go; empty means that nothing more is wanted (discard it).
   virtual std::span<std::byte> prepare() noexcept = 0;
+  // The receiver has no room for what comes next: call neither prepare() nor commit() until
+  // Link::resume(). A link that cannot wait may call prepare() all the same.
+  virtual bool paused() noexcept { return false; }
   // n bytes (at most prepare().size()) have been written there.
   virtual void commit(std::size_t n) noexcept = 0;
   // The stream has ended: no call follows this one. The reason is for people.
@@ -74,6 +77,8 @@ class Link {
   // Looks for arrived bytes on the calling thread (a thread that waits polls, which spares two
   // thread switches). Not inside callbacks.
   virtual void poll() {}
+  // The receiver may have room again after paused(). Any thread, never waits.
+  virtual void resume() {}
   // Writes what is queued, then ends the outgoing stream. Any thread, never waits.
   virtual void shut() = 0;
   // Cuts the connection at once, as a crash would.

@@ -4,10 +4,13 @@
 #include <new>
 #include <utility>
 
+#include "net/blame.h"
+
 namespace mpcc::net {
 namespace {
 
 constexpr std::size_t kMaxWaitingControls = 64;
+constexpr std::size_t kMaxReadyAhead = 2;
 constexpr std::size_t kMaxAbortText = 1024;
 
 std::span<const std::byte> as_bytes(std::string_view text) {
@@ -172,8 +175,9 @@ std::optional<std::uint32_t> Peer::unreceived() const {
   return first;
 }
 
-void Peer::begin_run() {
+void Peer::begin_run(RunId run) {
   inbox_.clear();
+  if (!ready_run_ || *ready_run_ <= run) ready_ahead_ = 0;
   stats_.max_depth = 0;
 }
 
@@ -194,6 +198,7 @@ Peer::Arrival Peer::arrival(std::uint32_t message) const {
 Received Peer::take_message(std::uint32_t message) {
   Slot& slot = inbox_.at(message);
   slot.state = Slot::taken;
+  state_.ahead -= slot.bytes;
   return {std::move(slot.payload), slot.depth};
 }
 
@@ -238,21 +243,76 @@ void Peer::claim_key(std::string_view holders, RunId run) {
 
 std::span<std::byte> Peer::prepare() noexcept {
   if (refused_) return {};
+  if (header_waits_) {
+    // A link that cannot wait.
+    guarded([&] {
+      admit(true);
+      if (body_.empty()) finish_frame();
+    });
+    if (refused_) return {};
+  }
   if (in_payload_) return body_.bytes().subspan(body_fill_);
   return std::span<std::byte>(head_).subspan(head_fill_);
 }
 
 void Peer::commit(std::size_t n) noexcept {
   last_progress_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
-  try {
+  received_bytes_.fetch_add(n, std::memory_order_relaxed);
+  guarded([&] {
     if (!in_payload_) {
       head_fill_ += n;
-      if (head_fill_ == kHeaderBytes) begin_frame();
+      if (head_fill_ == kHeaderBytes) {
+        begin_frame();
+        admit(false);
+      }
     } else {
       checksum_.update(body_.bytes().subspan(body_fill_, n));
       body_fill_ += n;
     }
     if (in_payload_ && body_fill_ == body_.size()) finish_frame();
+  });
+}
+
+bool Peer::paused() noexcept {
+  if (refused_ || !header_waits_) return false;
+  bool waits = false;
+  guarded([&] {
+    waits = !admit(false);
+    if (!waits && body_.empty()) finish_frame();
+  });
+  return waits;
+}
+
+bool Peer::admit(bool force) {
+  {
+    const std::lock_guard lock(state_.mutex);
+    held_back_ = false;
+    const std::size_t bytes = header_.payload_bytes;
+    if (header_.kind == FrameKind::data) {
+      const auto slot = inbox_.find(header_.message);
+      // Empty, or all there is, or waited for: anything else could wait for ever.
+      const bool urgent =
+          force || bytes == 0 || state_.ahead == 0 || (slot != inbox_.end() && slot->second.wanted);
+      const std::size_t most = state_.options.ahead_bytes;
+      if (!urgent && (state_.ahead > most || bytes > most - state_.ahead)) {
+        held_back_ = header_waits_ = true;
+        return false;
+      }
+      state_.ahead += bytes;
+    }
+  }
+  header_waits_ = false;
+  body_ = SecretBuffer::uninitialized(header_.payload_bytes);
+  body_fill_ = 0;
+  checksum_ = Checksum{};
+  in_payload_ = true;
+  return true;
+}
+
+template <class F>
+void Peer::guarded(F&& f) noexcept {
+  try {
+    f();
   } catch (const Error& e) {
     refused_ = true;
     body_.reset();
@@ -269,7 +329,11 @@ std::string Peer::place_of_frame() const {
     text += ", " + state_.step(header_.message) + " of run " + std::to_string(header_.run);
   else
     text += ", " + std::string(frame_kind_name(header_.kind)) + " frame";
-  return text + ", frame " + std::to_string(next_received_);
+  text += ", frame " + std::to_string(next_received_);
+  const std::string kind(frame_kind_name(header_.kind));
+  return text + blame_text(name_, header_.kind == FrameKind::data
+                                      ? state_.place(header_.run, header_.message)
+                                      : "run " + std::to_string(header_.run) + ", " + kind);
 }
 
 void Peer::refuse(const std::string& reason) const {
@@ -281,7 +345,8 @@ void Peer::begin_frame() {
     header_ = decode_header(head_);
   } catch (const Error& e) {
     throw Error(e.code(), "frame from " + name_ + " refused: " + e.message(),
-                state_.self_name + " <- " + name_ + ", frame " + std::to_string(next_received_));
+                state_.self_name + " <- " + name_ + ", frame " + std::to_string(next_received_) +
+                    blame_text(name_, "frame " + std::to_string(next_received_)));
   }
   if (header_.session != session_) refuse("it belongs to another session");
   if (header_.sequence < next_received_)
@@ -301,10 +366,6 @@ void Peer::begin_frame() {
     else if (header_.message != 0 || header_.depth != 0)
       refuse("control frame with a message id or a depth");
   }
-  body_ = SecretBuffer::uninitialized(header_.payload_bytes);
-  body_fill_ = 0;
-  checksum_ = Checksum{};
-  in_payload_ = true;
 }
 
 void Peer::check_data_header() const {
@@ -353,7 +414,15 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
   switch (header_.kind) {
     case FrameKind::ready:
       if (!body_.empty()) refuse("ready frame with a payload");
-      if (ready_run_ && header_.run <= *ready_run_) refuse("run ids do not grow");
+      if (ready_run_ && header_.run <= *ready_run_)
+        refuse("it was ready for run " + std::to_string(*ready_run_) + " before");
+      // Runs follow each other closely, but nobody is far ahead of the others.
+      if (!state_.run || header_.run > *state_.run) {
+        if (ready_ahead_ == kMaxReadyAhead)
+          refuse("it is ready for more than " + std::to_string(kMaxReadyAhead) +
+                 " runs that this side has not begun");
+        ++ready_ahead_;
+      }
       ready_run_ = header_.run;
       state_.changed.notify_all();
       lock.unlock();
@@ -361,7 +430,11 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
       return;
     case FrameKind::go:
     case FrameKind::key_seed:
-      if (controls_.size() >= kMaxWaitingControls) refuse("too many control frames are waiting");
+      if (state_.run && header_.run < *state_.run)
+        refuse("run " + std::to_string(header_.run) + " is over");
+      if (controls_.size() >= kMaxWaitingControls)
+        refuse("more than " + std::to_string(kMaxWaitingControls) +
+               " control frames are waiting to be taken");
       controls_.push_back({header_.kind, header_.run, std::move(body_)});
       state_.changed.notify_all();
       return;
@@ -395,10 +468,12 @@ void Peer::closed(const std::string& reason) noexcept {
       expected = said_bye_ || state_.closed || state_.failure.has_value();
       where = state_.self_name + " <- " + name_;
       if (in_payload_)
-        where = place_of_frame() + ", after " + std::to_string(body_fill_) + " of " +
-                std::to_string(body_.size()) + " bytes";
+        where = "after " + std::to_string(body_fill_) + " of " + std::to_string(body_.size()) +
+                " bytes, " + place_of_frame();
       else
-        where += ", after " + std::to_string(next_received_) + " frames";
+        where += ", after " + std::to_string(next_received_) + " frames" +
+                 blame_text(name_, state_.run ? "run " + std::to_string(*state_.run)
+                                              : std::string("before the first run"));
       state_.changed.notify_all();
     }
     if (expected)

@@ -34,6 +34,8 @@ class SessionState {
 
   // "message 17 (%conv3)" for errors.
   std::string step(std::uint32_t message) const;
+  // "run 3, message 17 (%conv3)" for find_blame().
+  std::string place(RunId at, std::uint32_t message) const;
 
   const TransportOptions options;
   std::string self_name;
@@ -43,6 +45,7 @@ class SessionState {
   std::condition_variable changed;
   std::optional<Error> failure;
   std::optional<RunId> run;  // of the last expect()
+  std::size_t ahead = 0;     // bytes of data frames admitted and not received by the caller
   bool closing = false;
   bool closed = false;
 
@@ -86,10 +89,14 @@ class Peer final : public LinkSource, public LinkReceiver {
   bool is_declared(std::uint32_t message) const { return inbox_.contains(message); }
   // The first message of the current run that nobody has received yet.
   std::optional<std::uint32_t> unreceived() const;
-  void begin_run();
+  void begin_run(RunId run);
   enum class Arrival { unknown, awaited, here, taken };
   Arrival arrival(std::uint32_t message) const;
   std::uint64_t declared_bytes(std::uint32_t message) const { return inbox_.at(message).bytes; }
+  // Somebody waits for it now: it is admitted whatever else has arrived.
+  void want(std::uint32_t message) { inbox_.at(message).wanted = true; }
+  // Whether a frame is held back for want of room; Link::resume() looks at it again.
+  bool held_back() const { return held_back_; }
   Received take_message(std::uint32_t message);
   bool control_here(FrameKind kind, RunId run) const;
   SecretBuffer take_control(FrameKind kind, RunId run);
@@ -107,6 +114,11 @@ class Peer final : public LinkSource, public LinkReceiver {
     return Clock::time_point(Clock::duration(last_progress_.load(std::memory_order_relaxed)));
   }
 
+  // All bytes of the stream so far.
+  std::uint64_t received_bytes() const noexcept {
+    return received_bytes_.load(std::memory_order_relaxed);
+  }
+
   // LinkSource
   void take(std::vector<Chunk>& out) override;
   std::size_t pending_bytes() const noexcept override {
@@ -114,6 +126,7 @@ class Peer final : public LinkSource, public LinkReceiver {
   }
   // LinkReceiver
   std::span<std::byte> prepare() noexcept override;
+  bool paused() noexcept override;
   void commit(std::size_t n) noexcept override;
   void closed(const std::string& reason) noexcept override;
 
@@ -123,6 +136,7 @@ class Peer final : public LinkSource, public LinkReceiver {
     std::uint64_t bytes = 0;
     std::uint32_t depth = 0;
     enum { awaited, here, taken } state = awaited;
+    bool wanted = false;
     SecretBuffer payload;
   };
   struct Control {
@@ -133,6 +147,10 @@ class Peer final : public LinkSource, public LinkReceiver {
 
   void enqueue(std::deque<std::shared_ptr<Queued>>& queue, FrameHeader header, Payload payload);
   void begin_frame();
+  // Makes room for the payload of the frame that has begun. False when it has to wait.
+  bool admit(bool force);
+  template <class F>
+  void guarded(F&& f) noexcept;
   void check_data_header() const;
   void finish_frame();
   void accept_control(std::unique_lock<std::mutex>& lock);
@@ -153,6 +171,7 @@ class Peer final : public LinkSource, public LinkReceiver {
   // The frame that is arriving: touched by the link's callbacks only.
   HeaderBytes head_{};
   std::size_t head_fill_ = 0;
+  bool header_waits_ = false;  // complete and checked; its payload is not admitted yet
   bool in_payload_ = false;
   bool refused_ = false;
   FrameHeader header_;
@@ -161,13 +180,16 @@ class Peer final : public LinkSource, public LinkReceiver {
   Checksum checksum_;
   std::uint64_t next_received_;
   std::atomic<Clock::rep> last_progress_{0};
+  std::atomic<std::uint64_t> received_bytes_{0};
 
   // Guarded by state_.mutex.
   std::unordered_map<std::uint32_t, Slot> inbox_;
   std::deque<Control> controls_;
   std::optional<RunId> ready_run_;
+  std::size_t ready_ahead_ = 0;  // ready frames for runs that this side has not declared
   bool said_bye_ = false;
   bool ended_ = false;
+  bool held_back_ = false;
   PeerStatistics stats_;
   std::optional<RunId> key_run_;
   std::set<std::string, std::less<>> key_holders_;

@@ -59,6 +59,7 @@ class ShapedLink final : public Link, private LinkSource {
     }
     inner_->drop();
   }
+  void resume() override { inner_->resume(); }
   LinkCounters counters() const override { return inner_->counters(); }
   void export_key(const std::string& label, std::span<const std::byte> context,
                   std::span<std::byte> out) override {

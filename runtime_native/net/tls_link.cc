@@ -79,6 +79,17 @@ class Core : public std::enable_shared_from_this<Core> {
     if (lock) receive_some();
   }
 
+  void resume() {
+    if (resumed_.exchange(true)) return;
+    asio::post(strand_, [self = shared_from_this()] {
+      self->resumed_.store(false);
+      const std::lock_guard lock(self->mutex_);
+      self->decrypt();
+      self->receive_some();
+      self->await_readable_again();
+    });
+  }
+
   void shut() {
     shut_requested_.store(true);
     schedule();
@@ -126,21 +137,26 @@ class Core : public std::enable_shared_from_this<Core> {
  private:
   // --- strand ---
   void await_readable() {
-    {
-      const std::lock_guard lock(mutex_);
-      if (input_ended_) return;
-      descriptor_.async_wait(
-          asio::posix::stream_descriptor::wait_read,
-          asio::bind_executor(strand_, [self = shared_from_this()](const asio::error_code& error) {
-            if (error) return;  // closed on this side
-            {
-              const std::lock_guard inner(self->mutex_);
-              self->receive_some();
-            }
-            self->await_readable();
-          }));
-    }
+    const std::lock_guard lock(mutex_);
+    await_readable_again();
   }
+
+  // With the mutex. Not while the receiver is paused: bytes in the socket would wake it at once.
+  void await_readable_again() {
+    if (input_ended_ || awaiting_readable_ || is_paused()) return;
+    awaiting_readable_ = true;
+    descriptor_.async_wait(
+        asio::posix::stream_descriptor::wait_read,
+        asio::bind_executor(strand_, [self = shared_from_this()](const asio::error_code& error) {
+          if (error) return;  // closed on this side
+          const std::lock_guard inner(self->mutex_);
+          self->awaiting_readable_ = false;
+          self->receive_some();
+          self->await_readable_again();
+        }));
+  }
+
+  bool is_paused() { return receiver_ != nullptr && receiver_->paused(); }
 
   void await_writable() {
     asio::post(strand_, [self = shared_from_this()] {
@@ -159,7 +175,7 @@ class Core : public std::enable_shared_from_this<Core> {
 
   // --- with the mutex, any thread ---
   void receive_some() {
-    for (int i = 0; i < kBatchesPerTurn && !input_ended_; ++i) {
+    for (int i = 0; i < kBatchesPerTurn && !input_ended_ && !is_paused(); ++i) {
       const auto room = session_.input_room();
       const ssize_t n = ::recv(fd_, room.data(), room.size(), MSG_DONTWAIT);
       if (n < 0) {
@@ -181,7 +197,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void decrypt() {
     bool ended = false;
     try {
-      while (!input_ended_ && !ended) {
+      while (!input_ended_ && !ended && !is_paused()) {
         std::span<std::byte> room = receiver_ ? receiver_->prepare() : std::span<std::byte>();
         const bool wanted = !room.empty();
         if (!wanted) room = discard_;
@@ -326,6 +342,8 @@ class Core : public std::enable_shared_from_this<Core> {
   bool input_ended_ = false;
   bool output_ended_ = false;
   bool awaiting_writable_ = false;
+  bool awaiting_readable_ = false;
+  std::atomic<bool> resumed_{false};
   std::atomic<bool> scheduled_{false};
   std::atomic<bool> shut_requested_{false};
 };
@@ -342,6 +360,7 @@ class TlsLink final : public Link {
   void kick() override { core_->schedule(); }
   void push() override { core_->push(); }
   void poll() override { core_->poll(); }
+  void resume() override { core_->resume(); }
   void shut() override { core_->shut(); }
   void drop() override { core_->drop(); }
   LinkCounters counters() const override {

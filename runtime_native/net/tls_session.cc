@@ -11,10 +11,19 @@
 #include <iterator>
 #include <utility>
 
+#include "base/checked.h"
+#include "net/keys.h"
+
 namespace mpcc::net {
 namespace {
 
 constexpr std::size_t kInputBytes = std::size_t{256} << 10;
+// A peer's certificates and what goes with them in its handshake; OpenSSL's default is 100 KiB.
+constexpr long kMaxCertificateBytes = 32L << 10;
+// OpenSSL answers any number of key updates, each for the price of two key derivations. Peers of
+// this kind send one per 64 GiB; this many are taken, and one more per so many bytes of data.
+constexpr std::uint64_t kFreeKeyUpdates = 16;
+constexpr std::uint64_t kBytesPerKeyUpdate = std::uint64_t{64} << 10;
 
 struct FreeBio {
   void operator()(BIO* p) const { BIO_free(p); }
@@ -81,6 +90,13 @@ std::string Pem::load() const {
   return text;
 }
 
+SecretBuffer Pem::load_private() const {
+  if (is_file_) return read_private_key(value_);
+  SecretBuffer text(value_.size());
+  if (!value_.empty()) std::memcpy(text.data(), value_.data(), value_.size());
+  return text;
+}
+
 TlsContext::TlsContext(const Pem& ca, const Pem& certificate, const Pem& private_key)
     : context_(SSL_CTX_new(TLS_method())) {
   ERR_clear_error();
@@ -92,6 +108,9 @@ TlsContext::TlsContext(const Pem& ca, const Pem& certificate, const Pem& private
   SSL_CTX_set_mode(ctx, SSL_MODE_AUTO_RETRY);
   SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   SSL_CTX_set_verify_depth(ctx, 4);
+  SSL_CTX_set_max_cert_list(ctx, kMaxCertificateBytes);
+  SSL_CTX_set_max_early_data(ctx, 0);
+  SSL_CTX_set_recv_max_early_data(ctx, 0);
   SSL_CTX_set_security_level(ctx, 2);
   if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
       SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
@@ -125,12 +144,13 @@ TlsContext::TlsContext(const Pem& ca, const Pem& certificate, const Pem& private
     ERR_clear_error();
   }
   {
-    std::string text = private_key.load();
     {
-      const auto bio = memory_bio(text);
+      const SecretBuffer text = private_key.load_private();
+      const std::unique_ptr<BIO, FreeBio> bio(  // reads `text` in place
+          BIO_new_mem_buf(text.data(), narrow<int>(text.size())));
+      if (!bio) tls_error("OpenSSL is out of memory");
       const std::unique_ptr<EVP_PKEY, FreeKey> key(
           PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr));
-      OPENSSL_cleanse(text.data(), text.size());
       if (!key || SSL_CTX_use_PrivateKey(ctx, key.get()) != 1)
         tls_error(
             "private key in " + private_key.describe() +
@@ -146,6 +166,7 @@ int TlsSession::bio_read(BIO* bio, char* out, int n) {
   Buffer& in = static_cast<Io*>(BIO_get_data(bio))->in;
   BIO_clear_retry_flags(bio);
   const std::size_t have = in.end - in.begin;
+  if (static_cast<Io*>(BIO_get_data(bio))->unwanted) return -1;  // and no retry: read() says why
   if (have == 0) {
     BIO_set_retry_read(bio);
     return -1;
@@ -198,10 +219,27 @@ TlsSession::TlsSession(const TlsContext& context, TlsRole role)
   BIO_set_data(bio, io_.get());
   BIO_set_init(bio, 1);
   SSL_set_bio(ssl_.get(), bio, bio);
+  SSL_set_msg_callback(ssl_.get(), on_message);
+  SSL_set_msg_callback_arg(ssl_.get(), io_.get());
   if (role == TlsRole::server)
     SSL_set_accept_state(ssl_.get());
   else
     SSL_set_connect_state(ssl_.get());
+}
+
+void TlsSession::on_message(int write, int, int type, const void* data, std::size_t n, SSL*,
+                            void* arg) {
+  Io& io = *static_cast<Io*>(arg);
+  if (write != 0 || !io.established || type != SSL3_RT_HANDSHAKE || n == 0) return;
+  // Tickets, requests for certificates and the like: nobody here asks for any.
+  if (*static_cast<const unsigned char*>(data) == SSL3_MT_KEY_UPDATE)
+    ++io.key_updates;
+  else
+    io.unwanted = true;
+}
+
+bool TlsSession::flooded() const noexcept {
+  return io_->unwanted || io_->key_updates > kFreeKeyUpdates + decrypted_ / kBytesPerKeyUpdate;
 }
 
 void TlsSession::fail(const char* doing, int result) const {
@@ -221,6 +259,7 @@ bool TlsSession::handshake() {
         SSL_get_verify_result(ssl_.get()) != X509_V_OK ||
         SSL_get0_peer_certificate(ssl_.get()) == nullptr)
       tls_error("TLS handshake without a verified TLS 1.3 peer");
+    io_->established = true;
     return true;
   }
   if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_WANT_READ) return false;
@@ -245,6 +284,12 @@ std::size_t TlsSession::read(std::span<std::byte> out, bool& ended) {
   ERR_clear_error();
   std::size_t n = 0;
   const int result = SSL_read_ex(ssl_.get(), out.data(), out.size(), &n);
+  if (result == 1) decrypted_ += n;
+  if (flooded()) {
+    ERR_clear_error();
+    tls_error(io_->unwanted ? "the peer sends TLS handshake messages after the handshake"
+                            : "the peer asks for new TLS keys too often");
+  }
   if (result == 1) return n;
   switch (SSL_get_error(ssl_.get(), result)) {
     case SSL_ERROR_WANT_READ:

@@ -5,17 +5,19 @@
 #include <openssl/ssl.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/secret_buffer.h"
 
 namespace mpcc::net {
 
-// PEM text, or the name of a file with it. The text of a private key is zeroised after use by
-// OpenSSL's own objects only; prefer a file.
+// PEM text, or the name of a file with it. The text of a private key lies in the caller's memory;
+// prefer a file, whose content is overwritten after use.
 class Pem {
  public:
   static Pem file(std::string path) { return Pem(std::move(path), true); }
@@ -23,6 +25,8 @@ class Pem {
 
   // The PEM text. Throws Error("E-net-tls") when the file cannot be read.
   std::string load() const;
+  // As load(), for a private key: its file must be its owner's alone. Throws as read_private_key().
+  SecretBuffer load_private() const;
   std::string describe() const { return is_file_ ? value_ : "PEM text in memory"; }
 
  private:
@@ -93,6 +97,10 @@ class TlsSession {
   struct Io {
     Buffer in;
     Buffer out;
+    // Handshake messages that the peer sent after the handshake; counted by OpenSSL's callback.
+    bool established = false;
+    std::uint64_t key_updates = 0;
+    bool unwanted = false;
   };
   struct Free {
     void operator()(SSL* p) const { SSL_free(p); }
@@ -100,6 +108,10 @@ class TlsSession {
   static BIO_METHOD* bio_method();
   static int bio_read(BIO* bio, char* out, int n);
   static int bio_write(BIO* bio, const char* data, int n);
+  static void on_message(int write, int version, int type, const void* data, std::size_t n,
+                         SSL* ssl, void* io);
+  // More key updates than an honest peer has reason for, or another message after the handshake.
+  bool flooded() const noexcept;
   static long bio_ctrl(BIO* bio, int cmd, long num, void* ptr);
 
   [[noreturn]] void fail(const char* doing, int result) const;
@@ -107,6 +119,7 @@ class TlsSession {
   std::unique_ptr<Io> io_;  // stable address for the BIO; destroyed after ssl_
   std::unique_ptr<SSL, Free> ssl_;
   std::size_t since_rekey_ = 0;
+  std::uint64_t decrypted_ = 0;
 };
 
 }  // namespace mpcc::net

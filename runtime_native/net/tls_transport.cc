@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "net/blame.h"
 #include "net/endpoint.h"
 #include "net/keys.h"
 #include "net/tls_link.h"
@@ -340,7 +341,8 @@ class Connector {
                     .count()) +
             " ms";
     for (const std::string& r : refusals_) text += "; refused: " + r;
-    return Error("E-net-connect", text, name(config_.self));
+    return Error("E-net-connect", text,
+                 name(config_.self) + blame_text(name(missing().front()), "connecting"));
   }
 
   template <class F>
@@ -348,7 +350,8 @@ class Connector {
     try {
       f();
     } catch (const Error& e) {
-      fatal(e.within(name(config_.self) + (peer == config_.self ? "" : " -> " + name(peer))));
+      fatal(blamed(e.within(name(config_.self) + (peer == config_.self ? "" : " -> " + name(peer))),
+                   name(peer), "connecting"));
     } catch (const std::exception& e) {
       fatal(Error("E-net-connect", e.what(), name(config_.self)));
     }

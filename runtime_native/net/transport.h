@@ -45,6 +45,8 @@ using PeerIndex = std::uint32_t;
 using RunId = std::uint64_t;
 inline constexpr RunId kSetupRun = 0;  // the setup phase (weights); runs are 1, 2, 3, ...
 using ProgramHash = std::array<std::byte, 32>;
+// Most that a connection holds beside messages: TLS records in both directions, control frames.
+inline constexpr std::size_t kConnectionBytes = std::size_t{2} << 20;
 using PrgKey = std::array<std::byte, 16>;
 using Duration = std::chrono::nanoseconds;
 
@@ -88,9 +90,17 @@ struct PeerStatistics {
 };
 
 struct TransportOptions {
-  // Longest silence of a peer that somebody waits for. Bytes that arrive from it start it anew, so
-  // a large message on a slow link does not time out while it makes progress.
+  // Longest silence of a peer that somebody waits for, from the beginning of the waiting.
   Duration deadline = std::chrono::seconds(10);
+  // Bytes per second that a peer must keep up meanwhile. A wait ends in E-net-timeout `deadline`
+  // after the last byte, and also once it has lasted longer than `deadline` plus the time that the
+  // bytes which came since its beginning take at this rate: a large message on a slow link does not
+  // time out, a peer that lets single bytes trickle does.
+  std::uint64_t least_rate = std::uint64_t{64} << 10;
+  // Bytes of messages that have arrived and have not been received yet, of all peers. Beyond it, a
+  // link is not read until the caller has received some of them, unless the next message is the one
+  // that is waited for. (Links in memory deliver on the sender's thread and do not wait.)
+  std::size_t ahead_bytes = std::size_t{1} << 30;
   // Bytes queued for one peer above which send() waits. One message is always admitted.
   std::size_t queue_bytes = std::size_t{256} << 20;
   // How long a waiting thread polls before it sleeps. Waking a thread on an idle core costs tens of

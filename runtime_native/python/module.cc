@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstring>
 #include <future>
+#include <limits>
 
 #include "base/cpu.h"
 #include "base/error.h"
@@ -20,6 +21,7 @@
 #include "graph/cluster.h"
 #include "graph/session.h"
 #include "kernels/linear.h"
+#include "kernels/reduce.h"
 #include "kernels/region.h"
 #include "kernels/structural.h"
 #include "net/keys.h"
@@ -143,7 +145,10 @@ nb::bytes artifact_program(const std::string& path) {
 
 nb::tuple run_in_memory(const nb::bytes& program_bytes, const Arrays& weights,
                         const std::vector<Arrays>& inputs, std::optional<std::uint64_t> seed,
-                        int threads, double deadline, const std::string& network) {
+                        int threads, double deadline, const std::string& network,
+                        std::optional<std::uint64_t> max_memory,
+                        std::optional<std::uint64_t> max_work,
+                        std::optional<std::uint64_t> ahead_bytes) {
   graph::ClusterResult result;
   const auto data = bytes_of(program_bytes);
   {
@@ -153,7 +158,11 @@ nb::tuple run_in_memory(const nb::bytes& program_bytes, const Arrays& weights,
     options.deadline =
         std::chrono::duration_cast<net::Duration>(std::chrono::duration<double>(deadline));
     if (network != "none") options.decorate = net::shaped(net::network_profile(network));
-    graph::InMemoryCluster cluster(program, {.threads = threads}, options,
+    graph::EngineOptions engine{.threads = threads};
+    if (max_memory) engine.limits.max_memory = *max_memory;
+    if (max_work) engine.limits.max_work = *max_work;
+    if (ahead_bytes) engine.limits.ahead_bytes = *ahead_bytes;
+    graph::InMemoryCluster cluster(program, engine, options,
                                    seed ? std::optional(net::FixedSeed{*seed}) : std::nullopt);
     std::vector<graph::Tensors> runs;
     for (const auto& x : inputs) runs.push_back(views(x));
@@ -217,6 +226,8 @@ nb::list evaluate_op(const nb::bytes& program_bytes, std::uint32_t index,
     linear.run(in, out[0], pool);
   } else if (kernels::is_structural(op.code)) {
     kernels::Structural(op, types).run(in, out[0], pool);
+  } else if (op.code == OpCode::ReduceSum) {
+    kernels::Reduction(op, types[0]).run(in[0], out[0], pool);
   } else {
     throw Error("E-kernel-usage", "an op without a kernel");
   }
@@ -227,7 +238,7 @@ nb::list evaluate_op(const nb::bytes& program_bytes, std::uint32_t index,
 }
 
 // Phases, depths, messages and orders as the engine computes them.
-nb::dict describe_program(const nb::bytes& program_bytes) {
+nb::dict describe_program(const nb::bytes& program_bytes, int threads) {
   const graph::Program p = graph::load_program(bytes_of(program_bytes));
   nb::list steps;
   for (const auto& s : p.steps)
@@ -245,7 +256,10 @@ nb::dict describe_program(const nb::bytes& program_bytes) {
   nb::list plans;
   const auto endpoints = graph::default_endpoints();
   for (std::uint32_t e = 0; e < endpoints.size(); ++e) {
-    const graph::Plan plan = graph::make_plan(p, endpoints, e);
+    graph::PlanOptions options{.threads = threads};
+    // What it needs is the question here; who runs it sets the limits.
+    options.limits.max_memory = options.limits.max_work = std::numeric_limits<std::uint64_t>::max();
+    const graph::Plan plan = graph::make_plan(p, endpoints, e, options);
     nb::dict d;
     d["name"] = endpoints[e].name;
     d["peak_bytes"] = plan.peak_bytes();
@@ -253,6 +267,16 @@ nb::dict describe_program(const nb::bytes& program_bytes) {
     d["arena_bytes"] = plan.online.arena_bytes;
     d["outgoing_bytes"] = plan.online.outgoing_bytes;
     d["message_bytes"] = plan.online.message_bytes;
+    d["setup_outgoing_bytes"] = plan.setup.outgoing_bytes;
+    d["setup_message_bytes"] = plan.setup.message_bytes;
+    d["packed_bytes"] = plan.packed_bytes;
+    d["scratch_bytes"] = plan.scratch_bytes;
+    d["transport_bytes"] = plan.transport_bytes;
+    d["temporary_bytes"] = plan.online.temporary_bytes;
+    d["setup_work"] = plan.setup.work;
+    d["online_work"] = plan.online.work;
+    d["largest_memory"] = p.describe(plan.largest_memory.op);
+    d["largest_work"] = p.describe(plan.largest_work.op);
     d["actions"] = plan.online.actions.size();
     plans.append(d);
   }
@@ -310,13 +334,21 @@ NB_MODULE(_native, m) {
   m.def(
       "run_in_memory", &mpcc::run_in_memory, "program"_a, "weights"_a, "inputs"_a,
       "seed"_a = nb::none(), nb::kw_only(), "threads"_a = 1, "deadline"_a = 10.0,
-      "network"_a = "none",
+      "network"_a = "none", "max_memory"_a = nb::none(), "max_work"_a = nb::none(),
+      "ahead_bytes"_a = nb::none(),
       "Setup and one run per element of `inputs`, all endpoints in this process.\n\n"
       "Returns (list of {output name: float32 array}, statistics as JSON). With a seed, keys are\n"
       "the test keys of mpcc.ir.interp.party.SeededKeys and nothing is secret.");
   m.def("evaluate_op", &mpcc::evaluate_op, "program"_a, "index"_a, "operands"_a, "keys"_a,
         "isa"_a = "", "threads"_a = 1, "One op on given buffers; for tests of kernels.");
-  m.def("describe_program", &mpcc::describe_program, "program"_a,
+  m.def(
+      "memory_use",
+      [] {
+        const auto use = mpcc::SecretBuffer::memory_use();
+        return std::pair(use.now, use.most);
+      },
+      "Bytes in buffers of values, messages and working memory: now, and the most so far.");
+  m.def("describe_program", &mpcc::describe_program, "program"_a, "threads"_a = 1,
         "Phases, depths, messages, orders and memory plans as the engine computes them.");
   m.def("artifact_program", &mpcc::artifact_program, "path"_a,
         "The checked program of an artifact file, as a party reads it.");

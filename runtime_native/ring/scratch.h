@@ -1,6 +1,7 @@
 // Internal: working memory of the ring kernels, kept per thread so that a call does not allocate.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -10,6 +11,17 @@
 namespace mpcc::ring::internal {
 
 enum class Slot { lhs, rhs, patches, weights, count };
+
+// What an operation needs of each slot, in bytes per thread: computed from shapes alone, before
+// anything is allocated.
+struct Scratch {
+  std::array<std::size_t, static_cast<std::size_t>(Slot::count)> bytes{};
+
+  void need(Slot slot, std::size_t words, std::size_t word_bytes) {
+    std::size_t& b = bytes[static_cast<std::size_t>(slot)];
+    b = std::max(b, checked_mul(words, word_bytes, "scratch"));
+  }
+};
 
 // `words` words, 64-byte aligned, undefined contents, valid until the thread's next call with the
 // same slot. The memory holds operands until then; it is overwritten with zeros when it is

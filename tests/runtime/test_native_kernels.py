@@ -1,5 +1,8 @@
 """Every native kernel against the numpy reference of its op, bit for bit, in every variant."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,8 @@ def test_ring_ops(n, word):
     x = ring(n, word)
     for name in ("add", "sub", "mul"):
         check(name, [x, x])
+    for pairs in (2, 3, 4):
+        check("mul", [x, x] * pairs)
     check("neg", [x])
     for value in (0, -1, 2 ** (word - 1) - 1, -(2 ** (word - 1)), 12345):
         check("add_const", [x], {"value": value})
@@ -140,6 +145,21 @@ def test_draws(n):
     check("draw_ring", [], {**draw, "shape": (n,), "ring": 32})
     for planes in (1, 3, 112):
         check("draw_bits", [], {**draw, "lanes": n, "planes": planes})
+
+
+def test_draws_of_the_bit_sliced_aes():
+    """The variant is chosen once per process, so the forced one needs a process of its own."""
+    script = (
+        "from mpcc import _native; assert _native.cpu_info()['prg'] == 'bitslice'\n"
+        "from tests.runtime.test_native_kernels import SIZES, test_draws\n"
+        "for n in SIZES: test_draws(n)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "MPCC_ISA": "scalar"},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
 
 
 def test_blocks_and_threads_do_not_show():
@@ -200,8 +220,43 @@ def test_structural(word):
           variants=one)  # fmt: skip
     check("slice", [x(4, 9)], {"starts": (1, 3), "limits": (2, 3), "strides": (7, 1)},
           variants=one)  # fmt: skip
+    for shape, axis, indices in (
+        ((5,), 0, (4, 0, 1, 2, 2)), ((3, 40, 7), 1, tuple(range(39, -1, -1))),
+        ((4, 3), 0, (1, 2, 3)), ((2, 3, 400), 1, (2, 2, 0)), ((2, 3), 1, ()),
+        ((2, 900), 1, tuple(range(1, 900, 2))),
+        ((0, 3), 1, (1,)), ((3, 0), 0, (2, 2)),
+    ):  # fmt: skip
+        check("gather", [x(*shape)], {"axis": axis, "indices": indices}, variants=one,
+              threads=(1, 2))  # fmt: skip
     check("concat", [x(2, 1), x(2, 3), x(2, 2)], {"axis": 1}, variants=one)
     check("concat", [x(2, 3), x(1, 3)], {"axis": 0}, variants=one)
+
+
+@pytest.mark.parametrize("word", [64, 32])
+def test_sums_over_axes(word):
+    one = VARIANTS[:1]
+    for shape, axes in (
+        ((), ()), ((7,), (0,)), ((7,), ()), ((3, 5000), (0,)), ((5000, 3), (0,)), ((300, 90), (1,)),
+        ((2, 3, 4, 5), (1, 3)), ((2, 3, 4, 5), (0, 2)), ((2, 3, 4, 5), (0, 1, 2, 3)),
+        ((6, 1, 5, 1, 4), (1, 2)), ((6, 1, 5, 1, 4), (0, 3)), ((3, 0, 2), (1,)), ((0, 2), (1,)),
+        ((2, 3, 2, 3, 2, 3, 2, 3), (0, 2, 4, 6)), ((2, 3, 2, 3, 2, 3, 2, 3), (1, 3, 5, 7)),
+    ):  # fmt: skip
+        x = RingType(shape, word, "P0")
+        check("reduce_sum", [x], {"axes": axes}, variants=one, threads=(1, 2))
+
+
+@pytest.mark.parametrize("word", [64, 32])
+def test_stacked_products(word):
+    one = VARIANTS[:1]
+    for left, right in (
+        ((70, 4, 5), (70, 5, 6)), ((2, 3, 1, 7), (2, 3, 7, 9)), ((5, 9, 4), (5, 4, 1)),
+        ((3, 66, 65), (3, 65, 67)), ((2, 3, 4, 5), (5, 6)), ((4, 1, 5), (5, 3)),
+        ((1, 9, 8), (1, 8, 7)), ((2, 90, 80), (2, 80, 70)),
+        ((0, 2, 3), (0, 3, 4)), ((2, 3, 0), (2, 0, 4)), ((2, 0, 3), (3, 4)),
+    ):  # fmt: skip
+        for pairs in (1, 2):
+            types = [RingType(left, word, "P0"), RingType(right, word, "P0")] * pairs
+            check("matmul", types, variants=one, threads=(1, 2))
 
 
 @pytest.mark.parametrize("word", [64, 32])

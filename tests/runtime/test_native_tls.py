@@ -334,7 +334,9 @@ def test_usage_errors(tmp_path):
     )
     assert done.returncode == 1
     assert "E-artifact" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    sentence, line = done.stderr.splitlines()
+    assert sentence.startswith("mpcc-party: E-artifact")
+    assert json.loads(line)["error"]["reporter"] == "endpoint 0"
 
 
 def test_artifacts_are_checked_by_the_party_too(tmp_path):

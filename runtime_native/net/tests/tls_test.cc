@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include <fstream>
 #include <thread>
 
+#include "net/keys.h"
 #include "net/tests/network.h"
 #include "net/tls_link.h"
 
@@ -61,7 +63,18 @@ TEST_CASE("tls: files work like texts, endpoints may start late") {
     c.ca = file("ca", authority.pem());
     c.certificate = file(name + ".crt", own.certificate);
     c.private_key = file(name + ".key", own.key);
+    // Whoever is in the group, or anybody, could take a key that is open to them.
+    const std::string key = std::string(directory) + "/" + name + ".key";
+    for (const mode_t mode : {0640, 0604, 0620, 0644}) {
+      REQUIRE(::chmod(key.c_str(), mode) == 0);
+      const Error e =
+          error_of([&] { const TlsContext context(c.ca, c.certificate, c.private_key); });
+      CHECK(e.code() == "E-net-key-mode");
+      CHECK(contains(e.message(), "run: chmod 600 " + key));
+    }
+    REQUIRE(::chmod(key.c_str(), 0600) == 0);
   }
+  CHECK(contains(error_of([&] { (void)read_private_key(directory); }).message(), "not a regular"));
   // The one that listens comes later: its port is closed until then.
   const std::uint16_t port = list[0].listener->port();
   list[0].listener.reset();

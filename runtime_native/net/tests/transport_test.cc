@@ -247,9 +247,9 @@ TEST_CASE("silence of a peer ends the session with its name and the step, on all
 }
 
 TEST_CASE("a deadline is about silence: a message that keeps coming does not time out") {
-  // 300 kB at 4 Mbit/s take 0.6 s.
-  auto options = test_options(200ms);
-  options.decorate = shaped({4e6, 0ms});
+  // 300 kB at 1 Mbit/s take 2.4 s.
+  auto options = test_options(1s);
+  options.decorate = shaped({1e6, 0ms});
   Network net = make_network(Kind::memory, 2, options);
   net[0]->expect(1, {});
   net[1]->expect(1, from(0, {300000}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string>
 
 #include "base/checked.h"
@@ -27,13 +28,12 @@ struct Cut {
 };
 
 template <RingWord W>
-Cut cut(const Conv2dShape& s, std::size_t out_pixels, const GemmKernel<W>& kernel,
-        const ThreadPool& pool) {
+Cut cut(const Conv2dShape& s, std::size_t out_pixels, const GemmKernel<W>& kernel, int threads) {
   // A block of patches (kc rows) should stay in L2 beside a block of weights.
   Cut c{std::min(round_up(std::max<std::size_t>(64, 4 * kernel.nr), kernel.nr),
                  round_up(out_pixels, kernel.nr)),
         round_up(s.group_out(), kernel.mr), 0, 0};
-  const auto wanted = static_cast<std::size_t>(pool.threads() == 1 ? 1 : 3 * pool.threads());
+  const auto wanted = static_cast<std::size_t>(threads == 1 ? 1 : 3 * threads);
   const auto count = [&] {
     c.pixel_tasks = (out_pixels + c.pixels - 1) / c.pixels;
     c.channel_tasks = (s.group_out() + c.channels - 1) / c.channels;
@@ -50,13 +50,19 @@ Cut cut(const Conv2dShape& s, std::size_t out_pixels, const GemmKernel<W>& kerne
   return c;
 }
 
+// An odd multiple of a cache line as the pitch spreads a column over all sets of L1.
+template <RingWord W>
+std::size_t pitch_of(std::size_t columns) {
+  return round_up(columns, 64 / sizeof(W)) | (64 / sizeof(W));
+}
+
 template <RingWord W>
 void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<W> y,
                  bool accumulate, ThreadPool& pool, const GemmKernel<W>& kernel) {
   const std::size_t out_pixels = s.out_height() * s.out_width();
   const std::size_t depth = s.group_in() * s.taps();
   const std::size_t image = s.in_height * s.in_width;
-  const Cut c = cut(s, out_pixels, kernel, pool);
+  const Cut c = cut(s, out_pixels, kernel, pool.threads());
   const std::size_t mr = kernel.mr;
   const std::size_t nr = kernel.nr;
 
@@ -70,8 +76,7 @@ void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::
     const std::size_t o1 = std::min(o0 + c.channels, s.group_out());
     const std::size_t n1 = std::min(n0 + c.pixels, out_pixels);
     const std::size_t columns = round_up(n1 - n0, nr);
-    // An odd multiple of a cache line as the pitch spreads a column over all sets of L1.
-    const std::size_t ld = round_up(columns, 64 / sizeof(W)) | (64 / sizeof(W));
+    const std::size_t ld = pitch_of<W>(columns);
     W* out = y.data() + (b * s.out_channels + group * s.group_out()) * out_pixels;
 
     bool add = accumulate;
@@ -118,6 +123,32 @@ void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::
                     });
 }
 
+// How a depthwise convolution is cut: bands of output rows, each with its padded input rows.
+struct Bands {
+  std::size_t row_words;  // per padded input row
+  std::size_t reach;      // input rows under a kernel
+  std::size_t band;       // output rows per task
+  std::size_t terms;      // products per output word
+
+  std::size_t in_rows(const Conv2dShape& s, std::size_t rows) const {
+    return (rows - 1) * s.stride_height + reach;
+  }
+};
+
+template <RingWord W>
+Bands bands_of(const Conv2dShape& s, std::size_t pairs) {
+  Bands b{};
+  b.row_words = checked_mul(s.stride_width, internal::phase_pitch(s), "convolution");
+  b.reach = (s.kernel_height - 1) * s.dilation_height + 1;
+  // Output rows per task: the padded input rows of all pairs in about 64 KiB.
+  const std::size_t fitting =
+      (std::size_t{1} << 16) / sizeof(W) / checked_mul(b.row_words, pairs, "convolution");
+  b.band = std::clamp<std::size_t>(
+      fitting > b.reach ? (fitting - b.reach) / s.stride_height + 1 : 1, 1, s.out_height());
+  b.terms = checked_mul(pairs, s.taps(), "convolution");
+  return b;
+}
+
 // Depthwise: an output row is a linear combination of rows of the padded channel, one per tap.
 template <RingWord W>
 void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<W> y,
@@ -125,22 +156,18 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
   const std::size_t oh = s.out_height();
   const std::size_t ow = s.out_width();
   const std::size_t pitch = internal::phase_pitch(s);
-  const std::size_t row_words = checked_mul(s.stride_width, pitch, "convolution");
-  const std::size_t reach = (s.kernel_height - 1) * s.dilation_height + 1;
-  // Output rows per task: the padded input rows of all pairs in about 64 KiB.
-  const std::size_t fitting =
-      (std::size_t{1} << 16) / sizeof(W) / checked_mul(row_words, pairs.size(), "convolution");
-  const std::size_t band =
-      std::clamp<std::size_t>(fitting > reach ? (fitting - reach) / s.stride_height + 1 : 1, 1, oh);
+  const Bands cut = bands_of<W>(s, pairs.size());
+  const std::size_t row_words = cut.row_words;
+  const std::size_t band = cut.band;
   const std::size_t bands = (oh + band - 1) / band;
-  const std::size_t terms = checked_mul(pairs.size(), s.taps(), "convolution");
+  const std::size_t terms = cut.terms;
 
   const auto task = [&](std::size_t t, std::vector<const W*>& rows) {
     const std::size_t p0 = t % bands * band;
     const std::size_t o = t / bands % s.out_channels;
     const std::size_t b = t / bands / s.out_channels;
     const std::size_t p1 = std::min(p0 + band, oh);
-    const std::size_t in_rows = (p1 - p0 - 1) * s.stride_height + reach;
+    const std::size_t in_rows = cut.in_rows(s, p1 - p0);
     const std::size_t rows_words = checked_mul(in_rows, row_words, "convolution");
     W* padded = internal::scratch<W>(internal::Slot::patches,
                                      checked_mul(pairs.size(), rows_words, "convolution"));
@@ -261,6 +288,61 @@ std::size_t PackedConvWeights<W>::bytes() const noexcept {
 }
 
 template <RingWord W>
+std::size_t PackedConvWeights<W>::bytes_for(const Conv2dShape& s, const GemmKernel<W>* kernel) {
+  if (s.depthwise()) return checked_mul(s.weight_words(), sizeof(W));
+  const GemmKernel<W>& k = kernel != nullptr ? *kernel : gemm_kernel<W>();
+  return checked_mul(
+      s.groups, internal::Panels<W>::bytes_for(k, k.mr, s.group_out(), s.group_in() * s.taps()));
+}
+
+template <RingWord W>
+internal::Scratch conv2d_scratch(const Conv2dShape& s, std::size_t pairs, int threads,
+                                 const GemmKernel<W>* wanted) {
+  internal::Scratch scratch;
+  if (pairs == 0) return scratch;
+  if (s.depthwise()) {
+    const Bands bands = bands_of<W>(s, pairs);
+    const std::size_t rows =
+        checked_mul(bands.in_rows(s, bands.band), bands.row_words, "convolution");
+    scratch.need(internal::Slot::patches, checked_mul(pairs, rows, "convolution"), sizeof(W));
+    // Beside the weights, a pointer per term.
+    scratch.need(internal::Slot::weights, bands.terms, sizeof(W) + sizeof(const W*));
+    return scratch;
+  }
+  const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
+  const std::size_t pixels = s.out_height() * s.out_width();
+  const std::size_t depth = s.group_in() * s.taps();
+  const std::size_t columns =
+      round_up(std::min(cut(s, pixels, kernel, threads).pixels, pixels), kernel.nr);
+  const std::size_t k = std::min(kernel.kc, depth);
+  scratch.need(internal::Slot::patches, checked_mul(k, pitch_of<W>(columns)), sizeof(W));
+  if (!kernel.strided_rhs)
+    scratch.need(internal::Slot::rhs, checked_mul(columns, round_up(k, kernel.kq)), sizeof(W));
+  return scratch;
+}
+
+std::uint64_t conv2d_work(const Conv2dShape& s, std::size_t pairs) {
+  if (pairs == 0) return 0;
+  const auto times = [](std::initializer_list<std::uint64_t> factors) {
+    std::uint64_t n = 1;
+    for (const std::uint64_t f : factors)
+      if (__builtin_mul_overflow(n, f, &n)) return std::numeric_limits<std::uint64_t>::max();
+    return n;
+  };
+  const std::uint64_t products = times({pairs, s.output_words(), s.group_in(), s.taps()});
+  if (!s.depthwise()) return products;
+  // Every band fills its padded rows; narrow bands fill the rows under the kernel again and again.
+  const Bands cut = bands_of<std::uint64_t>(s, pairs);
+  const std::uint64_t filled =
+      times({pairs, s.batch, s.out_channels, (s.out_height() + cut.band - 1) / cut.band,
+             cut.in_rows(s, cut.band), cut.row_words});
+  std::uint64_t sum = 0;
+  if (__builtin_add_overflow(products, filled, &sum))
+    return std::numeric_limits<std::uint64_t>::max();
+  return sum;
+}
+
+template <RingWord W>
 const W* PackedConvWeights<W>::taps(std::size_t out_channel) const {
   return reinterpret_cast<const W*>(taps_.data()) + out_channel * kernel_height_ * kernel_width_;
 }
@@ -292,6 +374,8 @@ void conv2d(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<
 
 #define MPCC_INSTANTIATE(W)                                                                     \
   template class PackedConvWeights<W>;                                                          \
+  template internal::Scratch conv2d_scratch<W>(const Conv2dShape&, std::size_t, int,            \
+                                               const GemmKernel<W>*);                           \
   template void conv2d<W>(const Conv2dShape&, std::span<const ConvPair<W>>, std::span<W>, bool, \
                           ThreadPool&);
 MPCC_INSTANTIATE(std::uint32_t)

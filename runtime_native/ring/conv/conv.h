@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -63,6 +64,8 @@ class PackedConvWeights {
   bool fits(const Conv2dShape& shape) const noexcept;
   const GemmKernel<W>& kernel() const noexcept { return *kernel_; }
   std::size_t bytes() const noexcept;
+  // bytes() of packed weights of this shape.
+  static std::size_t bytes_for(const Conv2dShape& shape, const GemmKernel<W>* kernel = nullptr);
 
   const internal::Panels<W>& panels(std::size_t group) const { return panels_[group]; }
   const W* taps(std::size_t out_channel) const;  // depthwise: kernel_height * kernel_width words
@@ -88,6 +91,13 @@ struct ConvPair {
 template <RingWord W>
 void conv2d(const Conv2dShape& shape, std::span<const ConvPair<W>> pairs, std::span<W> y,
             bool accumulate, ThreadPool& pool);
+
+// Working memory per thread of conv2d() on `pairs` pairs; shape.validate(pairs) must have passed.
+template <RingWord W>
+internal::Scratch conv2d_scratch(const Conv2dShape& shape, std::size_t pairs, int threads,
+                                 const GemmKernel<W>* kernel = nullptr);
+// Words that conv2d() touches or multiplies on `pairs` pairs, about; saturates.
+std::uint64_t conv2d_work(const Conv2dShape& shape, std::size_t pairs);
 
 // One term of the definition: y (+)= conv(x, w) in plain loops, w as OIHW.
 template <RingWord W>

@@ -136,6 +136,31 @@ void few_columns(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, bool ac
   }
 }
 
+// Up to this many rows or columns, nothing is packed.
+constexpr std::size_t kFew = 2;
+
+// Rows and columns of a task: cache blocks, cut further until every thread has a few tasks.
+struct Blocks {
+  std::size_t rows, cols;
+};
+
+template <RingWord W>
+Blocks cut(std::size_t rows, std::size_t cols, int threads, const GemmKernel<W>& kernel) {
+  std::size_t mc = std::min(round_up(kernel.mc, kernel.mr), round_up(rows, kernel.mr));
+  std::size_t nc = std::min(round_up(kernel.nc, kernel.nr), round_up(cols, kernel.nr));
+  const auto tasks = [&] { return ((rows + mc - 1) / mc) * ((cols + nc - 1) / nc); };
+  const auto wanted = static_cast<std::size_t>(threads == 1 ? 1 : 3 * threads);
+  while (tasks() < wanted && (nc > 4 * kernel.nr || mc > 4 * kernel.mr)) {
+    if (nc > 4 * kernel.nr && nc >= mc)
+      nc = round_up(nc / 2, kernel.nr);
+    else if (mc > 4 * kernel.mr)
+      mc = round_up(mc / 2, kernel.mr);
+    else
+      nc = round_up(nc / 2, kernel.nr);
+  }
+  return {mc, nc};
+}
+
 template <RingWord W>
 void block(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, std::size_t row0,
            std::size_t rows, std::size_t col0, std::size_t cols, bool accumulate,
@@ -197,9 +222,16 @@ Panels<W>::Panels(const GemmKernel<W>& kernel, std::size_t width, std::size_t ex
       depth_(depth),
       block_(kernel.kc),
       quantum_(kernel.kq) {
-  const std::size_t words = checked_mul(checked_mul(count_, width_),
-                                        checked_add(depth, kernel.kq) / kernel.kq * kernel.kq);
-  data_ = SecretBuffer(checked_mul(words, sizeof(W)));
+  data_ = SecretBuffer(bytes_for(kernel, width, extent, depth));
+}
+
+template <RingWord W>
+std::size_t Panels<W>::bytes_for(const GemmKernel<W>& kernel, std::size_t width, std::size_t extent,
+                                 std::size_t depth) {
+  const std::size_t rows = checked_mul(checked_add(extent, width - 1) / width, width);
+  const std::size_t words =
+      checked_mul(rows, checked_add(depth, kernel.kq) / kernel.kq * kernel.kq);
+  return checked_mul(words, sizeof(W));
 }
 
 template <RingWord W>
@@ -229,6 +261,34 @@ PackedMatrix<W>::PackedMatrix(ConstMatrix<W> b, const GemmKernel<W>* kernel)
 }
 
 template <RingWord W>
+std::size_t PackedMatrix<W>::bytes_for(std::size_t rows, std::size_t cols,
+                                       const GemmKernel<W>* kernel) {
+  const GemmKernel<W>& k = kernel != nullptr ? *kernel : gemm_kernel<W>();
+  return internal::Panels<W>::bytes_for(k, k.nr, cols, rows);
+}
+
+template <RingWord W>
+internal::Scratch gemm_scratch(std::size_t rows, std::size_t depth, std::size_t cols,
+                               bool any_packed, bool all_packed, int threads,
+                               const GemmKernel<W>* wanted) {
+  internal::Scratch scratch;
+  if (rows == 0 || cols == 0 || depth == 0) return scratch;
+  const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
+  if (!any_packed && cols <= kFew) {
+    scratch.need(internal::Slot::rhs, checked_mul(depth, cols), sizeof(W));
+    return scratch;
+  }
+  if (!any_packed && rows <= kFew) return scratch;
+  const Blocks blocks = cut(rows, cols, threads, kernel);
+  const std::size_t padded = round_up(std::min(kernel.kc, depth), kernel.kq);
+  const std::size_t most_rows = round_up(std::min(blocks.rows, rows), kernel.mr);
+  const std::size_t most_cols = round_up(std::min(blocks.cols, cols), kernel.nr);
+  scratch.need(internal::Slot::lhs, checked_mul(most_rows, padded), sizeof(W));
+  if (!all_packed) scratch.need(internal::Slot::rhs, checked_mul(most_cols, padded), sizeof(W));
+  return scratch;
+}
+
+template <RingWord W>
 void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, ThreadPool& pool,
           const GemmKernel<W>* wanted) {
   check_shapes(pairs, c);
@@ -243,24 +303,13 @@ void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, Thre
 
   const bool packed = std::any_of(pairs.begin(), pairs.end(),
                                   [](const GemmPair<W>& p) { return p.packed != nullptr; });
-  constexpr std::size_t kFew = 2;
   if (!packed && c.cols <= kFew) return few_columns(pairs, c, accumulate, pool, kernel);
   if (!packed && c.rows <= kFew) return few_rows(pairs, c, accumulate, pool, kernel);
 
-  std::size_t mc = std::min(round_up(kernel.mc, kernel.mr), round_up(c.rows, kernel.mr));
-  std::size_t nc = std::min(round_up(kernel.nc, kernel.nr), round_up(c.cols, kernel.nr));
-  const auto tasks = [&] { return ((c.rows + mc - 1) / mc) * ((c.cols + nc - 1) / nc); };
-  const auto wanted_tasks = static_cast<std::size_t>(pool.threads() == 1 ? 1 : 3 * pool.threads());
-  while (tasks() < wanted_tasks && (nc > 4 * kernel.nr || mc > 4 * kernel.mr)) {
-    if (nc > 4 * kernel.nr && nc >= mc)
-      nc = round_up(nc / 2, kernel.nr);
-    else if (mc > 4 * kernel.mr)
-      mc = round_up(mc / 2, kernel.mr);
-    else
-      nc = round_up(nc / 2, kernel.nr);
-  }
+  const auto [mc, nc] = cut(c.rows, c.cols, pool.threads(), kernel);
   const std::size_t across = (c.cols + nc - 1) / nc;
-  pool.parallel_for(tasks(), 1, [&](std::size_t begin, std::size_t end) {
+  const std::size_t tasks = (c.rows + mc - 1) / mc * across;
+  pool.parallel_for(tasks, 1, [&](std::size_t begin, std::size_t end) {
     for (std::size_t t = begin; t < end; ++t) {
       const std::size_t row0 = t / across * mc;
       const std::size_t col0 = t % across * nc;
@@ -299,11 +348,13 @@ bool self_check(const GemmKernel<W>& kernel) {
   return agrees(m, n) && agrees(1, n) && agrees(m, 1) && agrees(kernel.mr, kernel.nr);
 }
 
-#define MPCC_INSTANTIATE(W)                                                         \
-  template const GemmKernel<W>& gemm_kernel<W>();                                   \
-  template bool self_check<W>(const GemmKernel<W>&);                                \
-  template class PackedMatrix<W>;                                                   \
-  template void gemm<W>(std::span<const GemmPair<W>>, Matrix<W>, bool, ThreadPool&, \
+#define MPCC_INSTANTIATE(W)                                                                     \
+  template const GemmKernel<W>& gemm_kernel<W>();                                               \
+  template bool self_check<W>(const GemmKernel<W>&);                                            \
+  template class PackedMatrix<W>;                                                               \
+  template internal::Scratch gemm_scratch<W>(std::size_t, std::size_t, std::size_t, bool, bool, \
+                                             int, const GemmKernel<W>*);                        \
+  template void gemm<W>(std::span<const GemmPair<W>>, Matrix<W>, bool, ThreadPool&,             \
                         const GemmKernel<W>*);
 MPCC_INSTANTIATE(std::uint32_t)
 MPCC_INSTANTIATE(std::uint64_t)

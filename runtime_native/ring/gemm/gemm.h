@@ -15,6 +15,7 @@
 #include "base/cpu.h"
 #include "base/secret_buffer.h"
 #include "base/thread_pool.h"
+#include "ring/scratch.h"
 #include "ring/word.h"
 
 namespace mpcc::ring {
@@ -67,6 +68,9 @@ class Panels {
   W* panel(std::size_t k0, std::size_t index) noexcept { return at(k0, index); }
   const W* panel(std::size_t k0, std::size_t index) const noexcept { return at(k0, index); }
   std::size_t bytes() const noexcept { return data_.size(); }
+  // bytes() of panels made of these sizes.
+  static std::size_t bytes_for(const GemmKernel<W>& kernel, std::size_t width, std::size_t extent,
+                               std::size_t depth);
 
  private:
   W* at(std::size_t k0, std::size_t index) const noexcept;
@@ -88,6 +92,9 @@ class PackedMatrix {
   std::size_t rows() const noexcept { return rows_; }
   std::size_t cols() const noexcept { return cols_; }
   std::size_t bytes() const noexcept { return panels_.bytes(); }
+  // bytes() of a packed [rows, cols] matrix.
+  static std::size_t bytes_for(std::size_t rows, std::size_t cols,
+                               const GemmKernel<W>* kernel = nullptr);
   const GemmKernel<W>& kernel() const noexcept { return *kernel_; }
   const internal::Panels<W>& panels() const noexcept { return panels_; }
 
@@ -112,6 +119,13 @@ struct GemmPair {
 template <RingWord W>
 void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, ThreadPool& pool,
           const GemmKernel<W>* kernel = nullptr);
+
+// Working memory per thread of gemm() on pairs [rows, depth] x [depth, cols], of which some or all
+// have a packed right operand.
+template <RingWord W>
+internal::Scratch gemm_scratch(std::size_t rows, std::size_t depth, std::size_t cols,
+                               bool any_packed, bool all_packed, int threads,
+                               const GemmKernel<W>* kernel = nullptr);
 
 // The definition, in three loops.
 template <RingWord W>

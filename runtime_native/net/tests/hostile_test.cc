@@ -1,0 +1,293 @@
+// A peer that holds valid keys and means harm: it trickles, floods, sends too early or twice. Each
+// ends in an error that names it and the step, in bounded time and memory.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "net/blame.h"
+#include "net/endpoint.h"
+#include "net/tests/network.h"
+
+namespace mpcc::net {
+namespace {
+
+using namespace testing;
+
+constexpr std::uint64_t kSession = 77;
+
+// The other end of a link, which sends whatever bytes it is given.
+class RawPeer final : private LinkSource, private LinkReceiver {
+ public:
+  explicit RawPeer(std::unique_ptr<Link> link) : link_(std::move(link)) {
+    link_->start(*this, *this);
+  }
+
+  void send(std::vector<std::byte> bytes) {
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.push_back(std::make_shared<std::vector<std::byte>>(std::move(bytes)));
+    }
+    link_->kick();
+  }
+
+  // A frame with all its checksums right.
+  std::vector<std::byte> frame(FrameKind kind, RunId run, std::size_t bytes = 0,
+                               std::uint32_t message = 0, std::uint32_t depth = 0) {
+    const std::vector<std::byte> payload(bytes, std::byte{7});
+    Checksum sum;
+    sum.update(payload);
+    FrameHeader h;
+    h.kind = kind;
+    h.session = kSession;
+    h.run = run;
+    h.sequence = sequence_++;
+    h.message = message;
+    h.depth = depth;
+    h.payload_bytes = bytes;
+    h.payload_checksum = sum.digest();
+    const HeaderBytes head = encode_header(h);
+    std::vector<std::byte> all(head.size() + bytes);
+    std::copy(head.begin(), head.end(), all.begin());
+    std::copy(payload.begin(), payload.end(), all.begin() + kHeaderBytes);
+    return all;
+  }
+
+ private:
+  void take(std::vector<Chunk>& out) override {
+    const std::lock_guard lock(mutex_);
+    for (auto& bytes : queue_) {
+      Chunk c;
+      c.bytes = *bytes;
+      c.owner = std::move(bytes);
+      out.push_back(std::move(c));
+    }
+    queue_.clear();
+  }
+  std::size_t pending_bytes() const noexcept override { return 0; }
+  std::span<std::byte> prepare() noexcept override { return scrap_; }
+  void commit(std::size_t) noexcept override {}
+  void closed(const std::string&) noexcept override {}
+
+  std::mutex mutex_;
+  std::deque<std::shared_ptr<std::vector<std::byte>>> queue_;
+  std::array<std::byte, 4096> scrap_{};
+  std::uint64_t sequence_ = 0;
+  std::unique_ptr<Link> link_;
+};
+
+struct Pair {
+  explicit Pair(const TransportOptions& options) {
+    std::array<std::byte, 32> secret{};
+    auto [near, far] = make_memory_links(secret);
+    std::vector<LinkState> links(2);
+    links[1] = {std::move(near), kSession, 0, 0};
+    victim = std::make_unique<Endpoint>(0, test_endpoints(2), std::move(links), options);
+    peer = std::make_unique<RawPeer>(std::move(far));
+  }
+
+  std::unique_ptr<Transport> victim;
+  std::unique_ptr<RawPeer> peer;
+};
+
+void expect_one(Transport& t, RunId run, std::uint64_t bytes) {
+  const Expected e{1, 5, bytes, 2};
+  t.expect(run, std::span(&e, 1));
+}
+
+void check_blames(const Error& error, const std::string& code, const std::string& reason,
+                  const std::string& step) {
+  INFO(std::string(error.what()));
+  CHECK(error.code() == code);
+  CHECK(contains(error.what(), reason));
+  const auto blame = find_blame(error);
+  REQUIRE(blame);
+  CHECK(blame->party == "P1");
+  CHECK(contains(blame->step, step));
+}
+
+TEST_CASE("a peer that lets single bytes trickle times out") {
+  auto options = test_options(200ms);
+  options.least_rate = 64 << 10;
+  Pair pair(options);
+  constexpr std::size_t kBytes = 100'000;
+  expect_one(*pair.victim, 1, kBytes);
+  const auto bytes = pair.peer->frame(FrameKind::data, 1, kBytes, 5, 2);
+  std::atomic<bool> stop{false};
+  std::atomic<std::size_t> sent{0};
+  std::thread trickle([&] {
+    while (!stop && sent < bytes.size()) {
+      pair.peer->send({bytes[sent++]});
+      std::this_thread::sleep_for(5ms);
+    }
+  });
+  const Error error = error_of([&] { pair.victim->receive(1, 1, 5, kBytes); });
+  stop = true;
+  trickle.join();
+  CHECK(sent < bytes.size());
+  check_blames(error, "E-net-timeout", "too slow", "run 1, message 5 (%step5)");
+}
+
+TEST_CASE("a slow peer that keeps the least rate may take longer than the deadline") {
+  auto options = test_options(1s);
+  options.least_rate = 100;
+  Pair pair(options);
+  expect_one(*pair.victim, 1, 2000);
+  const auto bytes = pair.peer->frame(FrameKind::data, 1, 2000, 5, 2);
+  std::thread slow([&] {
+    for (std::size_t at = 0; at < bytes.size(); at += 128) {
+      std::this_thread::sleep_for(100ms);
+      const auto end = std::min(at + 128, bytes.size());
+      pair.peer->send({bytes.begin() + static_cast<std::ptrdiff_t>(at),
+                       bytes.begin() + static_cast<std::ptrdiff_t>(end)});
+    }
+  });
+  CHECK(pair.victim->receive(1, 1, 5, 2000).payload.size() == 2000);
+  slow.join();
+}
+
+TEST_CASE("a fast beginning earns no endless silence") {
+  auto options = test_options(200ms);
+  options.least_rate = 1;
+  Pair pair(options);
+  expect_one(*pair.victim, 1, 1'000'000);
+  auto bytes = pair.peer->frame(FrameKind::data, 1, 1'000'000, 5, 2);
+  bytes.resize(900'000);
+  pair.peer->send(bytes);
+  const Error error = error_of([&] { pair.victim->receive(1, 1, 5, 1'000'000); });
+  check_blames(error, "E-net-timeout", "P1", "message 5");
+}
+
+// What the victim says after the peer has sent these frames, while it waits for a message.
+Error after(const std::function<void(RawPeer&)>& hostile, RunId runs = 1) {
+  Pair pair(test_options(1s));
+  for (RunId run = 1; run < runs; ++run) pair.victim->expect(run, {});
+  expect_one(*pair.victim, runs, 10);
+  hostile(*pair.peer);
+  return error_of([&] { pair.victim->receive(1, runs, 5, 10); });
+}
+
+TEST_CASE("ready frames are counted") {
+  check_blames(after([](RawPeer& p) {
+                 p.send(p.frame(FrameKind::ready, 1));
+                 p.send(p.frame(FrameKind::ready, 1));
+               }),
+               "E-net-frame", "ready for run 1 before", "run 1, ready");
+  check_blames(after([](RawPeer& p) {
+                 for (RunId run = 1; run < 6; ++run) p.send(p.frame(FrameKind::ready, run));
+               }),
+               "E-net-frame", "more than 2 runs that this side has not begun", "run 4, ready");
+}
+
+TEST_CASE("control frames out of their state are refused") {
+  check_blames(after([](RawPeer& p) { p.send(p.frame(FrameKind::hello, 0, 112)); }), "E-net-frame",
+               "not allowed at this point", "hello");
+  check_blames(after([](RawPeer& p) { p.send(p.frame(FrameKind::go, 1)); }, 2), "E-net-frame",
+               "run 1 is over", "run 1, go");
+  check_blames(after([](RawPeer& p) { p.send(p.frame(FrameKind::key_seed, 1, 32)); }, 3),
+               "E-net-frame", "run 1 is over", "key-seed");
+  check_blames(after([](RawPeer& p) { p.send(p.frame(FrameKind::go, 1, 4097)); }), "E-net-frame",
+               "4097 bytes", "run 1, go");
+  check_blames(after([](RawPeer& p) {
+                 for (int i = 0; i < 65; ++i) p.send(p.frame(FrameKind::go, 1, 4096));
+               }),
+               "E-net-frame", "control frames are waiting", "run 1, go");
+}
+
+TEST_CASE("the cause is named where an error was passed on, however long the text") {
+  const Error cause("E-net-timeout", "nothing", "P0 waiting" + blame_text("P1", "run 2, x}{y"));
+  const Error passed("E-net-aborted", "P0 stopped: " + std::string(cause.what()),
+                     "P2 computing" + blame_text("P0", "run 2"));
+  const auto blame = find_blame(passed);
+  REQUIRE(blame);
+  CHECK(blame->party == "P1");
+  CHECK(blame->step == "run 2, x)(y");
+  CHECK(without_blame(passed.where()) == "P2 computing");
+  CHECK(!find_blame(Error("E", "{party=P1")));
+  CHECK(!find_blame(Error("E", "{party=P1} x, step=3}")));
+
+  Network net = make_network(Kind::memory, 2, test_options());
+  for (auto& t : net) t->expect(1, {});
+  net[0]->abort("run 1, op 3", std::string(5000, 'x'));
+  const Error heard = error_of([&] { net[1]->wait_ready(2); });
+  const auto who = find_blame(heard);
+  REQUIRE(who);
+  CHECK(who->party == "P0");
+  CHECK(who->step == "run 1, op 3");
+}
+
+TEST_CASE("what arrives ahead of its use is bounded, the rest waits in the peer") {
+  auto options = test_options();
+  options.ahead_bytes = 1000;
+  Network net = make_network(Kind::tls, 2, options);
+  constexpr std::uint32_t kMessages = 40;
+  std::vector<Expected> table;
+  for (std::uint32_t m = 0; m < kMessages; ++m) table.push_back({1, m, 600, m});
+  table.push_back({1, kMessages, 0, 0});
+  net[0]->expect(1, table);
+  net[1]->expect(1, {});
+  net[1]->wait_ready(1);
+  for (std::uint32_t m = 0; m < kMessages; ++m)
+    net[1]->send(0, {1, m, m, false}, test_payload(600, m));
+  net[1]->send(0, {1, kMessages, 0, false}, {});
+  CHECK(soon([&] { return net[0]->arrived(1, 1, 0); }));
+  CHECK(soon([&] { return net[1]->statistics(0).messages_sent == kMessages + 1; }));
+  std::this_thread::sleep_for(20ms);
+  // One message and no second one: they would be more than 1000 bytes.
+  CHECK(!net[0]->arrived(1, 1, 1));
+  CHECK(net[0]->statistics(1).messages_received == 1);
+  for (std::uint32_t m = 0; m < kMessages; ++m)
+    CHECK(same(net[0]->receive(1, 1, m, 600).payload.bytes(), test_payload(600, m).bytes()));
+  CHECK(net[0]->receive(1, 1, kMessages, 0).payload.empty());
+  close_all(net);
+}
+
+TEST_CASE("tls: a flood of key updates ends the connection") {
+  const TestAuthority authority;
+  const PemPair a = authority.issue("P0");
+  const PemPair b = authority.issue("P1");
+  const TlsContext server_context(Pem::text(authority.pem()), Pem::text(a.certificate),
+                                  Pem::text(a.key));
+  const TlsContext client_context(Pem::text(authority.pem()), Pem::text(b.certificate),
+                                  Pem::text(b.key));
+  TlsSession server(server_context, TlsRole::server);
+  TlsSession client(client_context, TlsRole::client);
+  const auto carry = [](TlsSession& from, TlsSession& to) {
+    while (!from.output().empty()) {
+      const auto room = to.input_room();
+      const std::size_t n = std::min(room.size(), from.output().size());
+      std::copy_n(from.output().begin(), n, room.begin());
+      to.input_added(n);
+      from.output_sent(n);
+    }
+  };
+  bool done = false;
+  for (int i = 0; i < 10 && !done; ++i) {
+    const bool c = client.handshake();
+    carry(client, server);
+    const bool s = server.handshake();
+    carry(server, client);
+    done = c && s;
+  }
+  REQUIRE(done);
+  client.rekey_bytes = 0;  // a key update before every record
+  int taken = 0;
+  std::array<std::byte, 8> out{};
+  const Error error = error_of([&] {
+    for (; taken < 1000; ++taken) {
+      client.write(std::span(out).first(1));
+      carry(client, server);
+      bool ended = false;
+      (void)server.read(out, ended);
+    }
+  });
+  CHECK(error.code() == "E-net-tls");
+  CHECK(contains(error.message(), "keys too often"));
+  CHECK(taken == 16);
+}
+
+}  // namespace
+}  // namespace mpcc::net
