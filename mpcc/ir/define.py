@@ -29,7 +29,16 @@ from mpcc.ir.types import Type
 if TYPE_CHECKING:  # functions hold ops, and ops hold their declaration
     from mpcc.ir.core import Function
 
-__all__ = ["REQUIRED", "Attr", "AttrValue", "Attributes", "Dialect", "InferenceError", "Operation"]
+__all__ = [
+    "REQUIRED",
+    "Attr",
+    "AttrValue",
+    "Attributes",
+    "Dialect",
+    "InferenceError",
+    "Operation",
+    "fail",
+]
 
 # int, float, bool, str or (nested) tuples of them
 AttrValue: TypeAlias = Any
@@ -159,6 +168,11 @@ class Operation:
                 )
             full[key] = value
         return full
+
+
+def fail(cls: type[Operation], what: str) -> InferenceError:
+    """An inference error that names the operator."""
+    return InferenceError(f"{cls.name}: {what}")
 
 
 @dataclass(frozen=True)

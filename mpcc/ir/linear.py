@@ -1,59 +1,102 @@
-"""Reference convolution and window slicing in numpy, for float, signed and ring arrays alike."""
+"""Reference operations in numpy that levels share, for float, signed and ring arrays alike."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["conv", "conv_output_shape", "pad_zero"]
+from mpcc.ir.shapes import conv_output_shape
+
+__all__ = [
+    "broadcast_along",
+    "conv",
+    "conv_transpose",
+    "gather",
+    "max_pool",
+    "pad_zero",
+    "slice_box",
+    "sum_pool",
+]
 
 Array = npt.NDArray[Any]
-
-
-def conv_output_shape(
-    x: Sequence[int],
-    w: Sequence[int],
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    groups: int,
-) -> tuple[int, ...]:
-    """Shape of a convolution of x [N, C, *spatial] by w [O, C/groups, *kernel].
-
-    Args:
-        pads: begin of every spatial axis, then end of every axis, as in ONNX.
-
-    Raises:
-        ValueError: the shapes or attributes do not fit together; the text says what.
-    """
-    rank = len(x) - 2
-    if rank < 1 or len(w) != rank + 2:
-        raise ValueError(f"convolution of rank-{len(x)} data by rank-{len(w)} weights")
-    if len(strides) != rank or len(dilations) != rank or len(pads) != 2 * rank:
-        raise ValueError(f"strides, dilations and pads must have {rank}, {rank}, {2 * rank} items")
-    if min([*strides, *dilations, groups]) < 1 or min(pads) < 0:
-        raise ValueError("strides, dilations and groups must be positive, pads not negative")
-    if x[1] != w[1] * groups or w[0] % groups:
-        raise ValueError(
-            f"{x[1]} input and {w[0]} output channels do not split into {groups} groups "
-            f"of {w[1]} input channels"
-        )
-    out = []
-    for i in range(rank):
-        span = dilations[i] * (w[2 + i] - 1) + 1
-        room = x[2 + i] + pads[i] + pads[rank + i] - span
-        if room < 0:
-            raise ValueError(f"kernel of span {span} is larger than the padded axis {i}")
-        out.append(room // strides[i] + 1)
-    return (x[0], w[0], *out)
 
 
 def pad_zero(x: Array, low: Sequence[int], high: Sequence[int], value: Any = 0) -> Array:
     """X padded with a constant; low and high count the added elements per axis."""
     return np.pad(x, list(zip(low, high, strict=True)), constant_values=x.dtype.type(value))
+
+
+def slice_box(
+    x: Array, starts: Sequence[int], limits: Sequence[int], strides: Sequence[int]
+) -> Array:
+    """Elements starts[i] <= index < limits[i] in steps of strides[i] along axis i, copied."""
+    box = zip(starts, limits, strides, strict=True)
+    return np.array(x[tuple(slice(*b) for b in box)], order="C")
+
+
+def gather(x: Array, axis: int, indices: Sequence[int]) -> Array:
+    """Entries ``indices`` of x along an axis, copied."""
+    return np.take(x, np.asarray(indices, np.int64), axis=axis)
+
+
+def broadcast_along(x: Array, shape: Sequence[int], dims: Sequence[int]) -> Array:
+    """X repeated to ``shape``; axis i of x becomes axis dims[i]."""
+    view = [1] * len(shape)
+    for size, dim in zip(x.shape, dims, strict=True):
+        view[dim] = size
+    return np.array(np.broadcast_to(x.reshape(view), shape), order="C")
+
+
+def max_pool(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int] = (),
+) -> Array:
+    """Maximum over windows of float data x [N, C, *spatial]; padding never wins."""
+    return _pool(x, kernel, strides, pads, dilations, -math.inf, np.maximum)
+
+
+def sum_pool(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int] = (),
+) -> Array:
+    """Sum over windows of x [N, C, *spatial], with zeros outside."""
+    return _pool(x, kernel, strides, pads, dilations, 0, np.add)
+
+
+def _pool(
+    x: Array,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    outside: float,
+    combine: np.ufunc,
+) -> Array:
+    rank = len(kernel)
+    # A box is taken axis by axis.
+    for i in range(rank):
+        axis, step = 2 + i, dilations[i] if dilations else 1
+        width = [(0, 0)] * x.ndim
+        width[axis] = (pads[i], pads[rank + i])
+        padded = np.pad(x, width, constant_values=outside)
+        count = (padded.shape[axis] - step * (kernel[i] - 1) - 1) // strides[i] + 1
+        box = [slice(None)] * x.ndim
+        for t in range(kernel[i]):
+            first = t * step
+            box[axis] = slice(first, first + (count - 1) * strides[i] + 1, strides[i])
+            part = padded[tuple(box)]
+            x = part.copy() if t == 0 else combine(x, part, out=x)
+    return x
 
 
 def conv(
@@ -73,7 +116,7 @@ def conv(
         [N, O, *out].
 
     Raises:
-        ValueError: see :func:`conv_output_shape`.
+        ValueError: see :func:`mpcc.ir.shapes.conv_output_shape`.
     """
     out = conv_output_shape(x.shape, w.shape, strides, pads, dilations, groups)
     rank = len(out) - 2
@@ -93,3 +136,46 @@ def conv(
         ws = wg[weights_of_tap]
         result += ws[None, :, :, 0, None] * xs[:, :, :1] if per_group == 1 else ws[None] @ xs
     return result.reshape(out)
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    strides: Sequence[int],
+    pads: Sequence[int],
+    dilations: Sequence[int],
+    groups: int,
+    output_padding: Sequence[int],
+) -> Array:
+    """The transpose of a convolution, as in ONNX, in the arithmetic of the arrays' dtype.
+
+    Args:
+        x: [N, C, *spatial]; w: [C, O/groups, *kernel]; same dtype.
+
+    Returns:
+        [N, O, *out]: every element of x, times the kernel, is added where the kernel lies for it.
+    """
+    rank, n, per = x.ndim - 2, x.shape[0], w.shape[1]
+    sizes, kernel = x.shape[2:], w.shape[2:]
+    full = [
+        s * (d - 1) + dilation * (k - 1) + 1 + extra
+        for s, d, dilation, k, extra in zip(
+            strides, sizes, dilations, kernel, output_padding, strict=True
+        )
+    ]
+    xs = x.reshape(n, groups, x.shape[1] // groups, -1)
+    ws = w.reshape(groups, w.shape[0] // groups, per, *kernel)
+    y = np.zeros((n, groups, per, *full), x.dtype)
+    for tap in np.ndindex(*kernel):
+        box = tuple(
+            slice(t * d, t * d + (size - 1) * s + 1, s)
+            for t, d, size, s in zip(tap, dilations, sizes, strides, strict=True)
+        )
+        weights_of_tap = (slice(None), slice(None), slice(None), *tap)
+        pixels_of_tap = (slice(None), slice(None), slice(None), *box)
+        product = ws[weights_of_tap].transpose(0, 2, 1)[None] @ xs
+        y[pixels_of_tap] += product.reshape(n, groups, per, *sizes)
+    y = y.reshape(n, groups * per, *full)
+    cut = (slice(pads[i], full[i] - pads[rank + i]) for i in range(rank))
+    inside = (slice(None), slice(None), *cut)
+    return np.array(y[inside], order="C")

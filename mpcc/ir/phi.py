@@ -16,10 +16,19 @@ import numpy as np
 
 from mpcc.errors import MpccError
 
-__all__ = ["BITS_MAX", "BITS_MIN", "POLICIES", "FormatOptions", "Phi"]
+__all__ = ["BITS_MAX", "BITS_MIN", "DISCLOSE", "POLICIES", "FormatOptions", "Phi"]
 
 POLICIES = ("proved", "guarded", "observed")
 """How ranges are known: by proof, observed with clamps that make the rest certain, observed."""
+
+DECLARED = "declared"
+"""The policy of a program whose owner promised the range of all values (``--value-range``)."""
+
+DISCLOSE = ("none", "per-model", "per-tensor")
+"""What the formats may tell about weights and data: nothing, one range, a range per tensor."""
+
+DEFAULT_WEIGHT_RANGE = 8.0
+"""Every weight is taken to be smaller than this, under ``--disclose none``."""
 
 BITS_MIN = -8
 BITS_MAX = 55
@@ -41,9 +50,14 @@ class FormatOptions:
             nearest binary32 numbers.
         max_error: largest deviation from the float model that any output may have.
         disclose: ``per-tensor``: Phi has one range exponent per computed tensor; ``per-model``:
-            one for all.
+            one for all; ``none``: Phi is made from the architecture and these options alone, so
+            that it tells nothing about weights or data.
         headroom: bits above the observed range (policies observed and guarded), at least 8.
         clamp_bits: under ``proved``, clamps keep |x| <= 2^clamp_bits where nothing was observed.
+        weight_range: with ``none``: every weight satisfies |w| < weight_range; None: 8.
+        value_range: with ``none``: the owner promises |x| < value_range for all values inside the
+            model; None: ranges are proved, with clamps.
+        fraction_bits: with ``none``: of activations and weights; None: the most that fit, up to 16.
     """
 
     policy: str | None = None
@@ -52,6 +66,9 @@ class FormatOptions:
     disclose: str = "per-tensor"
     headroom: int = 8
     clamp_bits: int = 10
+    weight_range: float | None = None
+    value_range: float | None = None
+    fraction_bits: int | None = None
 
     def __post_init__(self) -> None:
         if self.policy is not None and self.policy not in POLICIES:
@@ -61,16 +78,14 @@ class FormatOptions:
                 "--range",
                 f"use one of {', '.join(POLICIES)}",
             )
-        if self.disclose not in ("per-tensor", "per-model"):
-            raise MpccError.of(
-                "E-option-disclose",
-                f"cannot disclose {self.disclose!r}",
-                "FormatOptions.disclose",
-                "use per-tensor or per-model",
-            )
+        self._check_disclosure()
         if self.headroom < 8:
             raise MpccError.of(
                 "E-option-headroom", f"{self.headroom} bits of headroom are fewer than 8"
+            )
+        if not 0 < self.max_error < float("inf"):
+            raise MpccError.of(
+                "E-option-error", f"{self.max_error!r} is no error to stay below", "--max-error"
             )
         given = tuple(self.input_ranges.items())
         for name, (lo, hi) in given:
@@ -83,6 +98,67 @@ class FormatOptions:
         # Inputs are binary32: 0.97 as such a number is a little more than 0.97, and must be let in.
         outward = {n: (_outward(lo, -np.inf), _outward(hi, np.inf)) for n, (lo, hi) in given}
         object.__setattr__(self, "input_ranges", outward)
+
+    def _check_disclosure(self) -> None:
+        if self.disclose not in DISCLOSE:
+            raise MpccError.of(
+                "E-option-disclose",
+                f"cannot disclose {self.disclose!r}",
+                "--disclose",
+                f"use one of {', '.join(DISCLOSE)}",
+            )
+        declared = {
+            "--weight-range": self.weight_range,
+            "--value-range": self.value_range,
+            "--fraction-bits": self.fraction_bits,
+        }
+        for option, value in declared.items():
+            if value is not None and self.disclose != "none":
+                raise MpccError.of(
+                    "E-option-disclose",
+                    "formats are declared only where nothing may be disclosed",
+                    option,
+                    "add --disclose none, or leave it out",
+                )
+            # NaN fails the comparison too.
+            if value is not None and not 2.0**BITS_MIN <= value <= 2.0**BITS_MAX:
+                raise MpccError.of("E-option-interval", f"{value!r} is no usable bound", option)
+        if self.fraction_bits is not None and not 8 <= self.fraction_bits <= 28:
+            raise MpccError.of(
+                "E-option-interval", f"{self.fraction_bits} is not 8 to 28", "--fraction-bits"
+            )
+        if self.disclose == "none" and self.policy in ("guarded", "observed"):
+            raise MpccError.of(
+                "E-option-disclose",
+                f"ranges that are {self.policy} tell something about the calibration data",
+                "--range",
+                "promise the range of all values with --value-range, or use --range proved",
+            )
+        if self.value_range is not None and self.policy == "proved":
+            raise MpccError.of(
+                "E-option-disclose",
+                "ranges are either proved or promised",
+                "--value-range",
+                "leave out --range or --value-range",
+            )
+
+    def public(self) -> dict[str, Any]:
+        """What an artifact says of the options, JSON values: enough to make declared formats again.
+
+        Input ranges stand with the inputs.
+        """
+        return {key: getattr(self, key) for key in PUBLIC_OPTIONS}
+
+
+PUBLIC_OPTIONS = (
+    "disclose",
+    "policy",
+    "clamp_bits",
+    "weight_range",
+    "value_range",
+    "fraction_bits",
+)
+"""Options of :class:`FormatOptions` that an artifact records."""
 
 
 def _outward(bound: float, direction: float) -> float:
@@ -126,7 +202,8 @@ class Phi:
             return type(value) is int and lo <= value <= hi
 
         good = (
-            self.policy in POLICIES
+            self.policy in (*POLICIES, DECLARED)
+            and type(self.ring) is int
             and self.ring in (32, 64)
             and small(self.frac, 0, 62)
             and small(self.weight_frac, 0, 62)
@@ -145,6 +222,7 @@ class Phi:
     def size_bits(self) -> int:
         """Upper bound of what Phi discloses: the bits of a plain encoding given the architecture.
 
+        Formats that were declared (``--disclose none``) disclose nothing whatever their size.
         Which ops have a range or an enforced input is known from the architecture and the options;
         which have a clamp takes one bit for each op that has a range.
         """
@@ -168,7 +246,7 @@ class Phi:
         bad = MpccError.of("E-phi-format", "the formats are malformed or out of range")
         try:
             data = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise bad from None
         if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
             raise bad

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
+from mpcc.passes.fold_affine import FoldAffine
+from mpcc.passes.fold_constants import FoldConstants
+from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
@@ -19,6 +22,9 @@ __all__ = ["PASSES"]
 _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     EliminateCommonSubexpressions,
+    FoldAffine,
+    FoldConstants,
+    FoldPads,
     FoldTransposes,
     FuseLocal,
     LowerSecureToParty,

@@ -11,8 +11,11 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module
@@ -24,12 +27,36 @@ __all__ = [
     "Checkpoint",
     "Event",
     "Hook",
+    "Made",
     "Manager",
     "Pass",
     "Result",
     "make_pass",
     "no_hook",
 ]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A weight that its owner computes from others; which ones depends on the architecture alone.
+
+    Attributes:
+        name: of the new weight.
+        sources: names of the weights that it is made of, which may be made ones before it.
+        compute: its array, from theirs.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    compute: Callable[[Sequence[Array]], Array]
+
+    def add_to(self, constants: dict[str, Array]) -> None:
+        """Compute it, of its first source's dtype."""
+        arrays = [constants[name] for name in self.sources]
+        wide = [np.asarray(a, np.float64) for a in arrays]
+        constants[self.name] = np.asarray(self.compute(wide), arrays[0].dtype)
 
 
 @dataclass(frozen=True)
@@ -41,12 +68,14 @@ class Result:
         modified: whether its text differs from that of the module that was given.
         notes: refusals and remarks for the reader of a dump.
         renamed: weights that have another name now: new name -> old name.
+        made: weights that are new, in the order in which they are computed.
     """
 
     module: Module
     modified: bool
     notes: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    made: tuple[Made, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +133,8 @@ class Checkpoint:
 
     Attributes:
         seconds: (stage, wall time) in order; passes and what :meth:`timed` was used for.
-        renamed: weights by the name that they have now -> name that they had at first.
+        renamed: weights by the name that they have now -> name that they had at first, or when they
+            were made.
     """
 
     def __init__(
@@ -118,6 +148,18 @@ class Checkpoint:
         self._dump = dump
         self.seconds: list[tuple[str, float]] = []
         self.renamed: dict[str, str] = {}
+        self._made: list[Made] = []
+
+    def constants(self, given: Mapping[str, Array]) -> dict[str, Array]:
+        """The weights of the imported model, and those that passes made of them.
+
+        Args:
+            given: by the names that the model has for them.
+        """
+        constants = dict(given)
+        for made in self._made:
+            made.add_to(constants)
+        return constants
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -133,6 +175,10 @@ class Checkpoint:
             MpccError: the pass broke the module; names it and the passes before.
         """
         self.seconds.append((event.pass_name, event.seconds))
+        self._made.extend(
+            replace(made, sources=tuple(self.renamed.get(n, n) for n in made.sources))
+            for made in event.result.made
+        )
         renamed = event.result.renamed
         kept = {n: first for n, first in self.renamed.items() if n not in renamed.values()}
         new = {now: self.renamed.get(old, old) for now, old in renamed.items()}

@@ -15,7 +15,9 @@ __all__ = ["FoldTransposes"]
 
 @dataclass(frozen=True)
 class FoldTransposes(Pass):
-    """Composes transposes and reshapes and drops those (and pads) that change nothing.
+    """Composes transposes and reshapes, so that one layout is left; drops what changes nothing.
+
+    Transposes move behind elementwise ops, towards the inverse ones.
 
     Assumes: nothing. These ops cost no message, but each one copies every share.
 

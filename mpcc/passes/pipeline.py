@@ -12,6 +12,9 @@ from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
+from mpcc.passes.fold_affine import FoldAffine
+from mpcc.passes.fold_constants import FoldConstants
+from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
@@ -27,7 +30,10 @@ IMPORT = "import"
 TENSOR: Sequence[Pass] = (
     EliminateDeadCode(),
     FoldTransposes(),
+    FoldPads(),
     EliminateCommonSubexpressions(),
+    FoldAffine(),
+    FoldConstants(),
     SwapReluMaxpool(),
 )
 """On the imported model, before ranges and formats are chosen."""

@@ -1,9 +1,14 @@
 """A module per level that holds every operator of the level, for tests of what is derived."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from mpcc.ir.core import Function, Module, Value
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.ops import tensor
 from mpcc.ir.types import BitsType
 
 AWKWARD = 'a "quoted" \\ name/with:0 %1 // é\n\ttab'
@@ -27,23 +32,488 @@ class Maker:
         return made.results[0] if made.results else operands[0]
 
 
+@dataclass(frozen=True)
+class Operand:
+    """One operand of a row: an input within [lo, hi], a weight of that size, or bits.
+
+    Attributes:
+        step: if given, values are multiples of it, so that equal ones occur.
+    """
+
+    shape: tuple[int, ...]
+    source: str = "input"
+    owner: str = ""
+    lo: float = -2.0
+    hi: float = 2.0
+    step: float = 0.0
+
+    def draw(self, rng: np.random.Generator, *, ends: bool = False) -> np.ndarray:
+        """Values, which are 0 or 1 for bits."""
+        if ends or self.source == "bit":
+            return rng.choice([self.lo, self.hi], self.shape)
+        values = rng.uniform(self.lo, self.hi, self.shape)
+        return np.round(values / self.step) * self.step if self.step else values
+
+
+@dataclass(frozen=True)
+class Row:
+    """One use of a tensor operator, from which all tests of the operator follow.
+
+    Attributes:
+        op: name without the level.
+        operands: in order.
+        reference: results for operand arrays, written without the operator's own code.
+        attrs: attributes.
+    """
+
+    op: str
+    operands: tuple[Operand, ...]
+    reference: Callable[..., Sequence[np.ndarray]]
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def definition(self) -> type[tensor.TensorOperation]:
+        """The declaration."""
+        found = tensor.DIALECT.operations[f"tensor.{self.op}"]
+        assert issubclass(found, tensor.TensorOperation)
+        return found
+
+    def append(self, o: Maker, prefix: str) -> list[Value]:
+        """The op with sources of its own, and an output for every result."""
+        values = []
+        for i, operand in enumerate(self.operands):
+            owner = {"owner": operand.owner} if operand.owner else {}
+            source = "input" if operand.source == "bit" else operand.source
+            value = o(source, name=f"{prefix}{i}", shape=operand.shape, **owner)
+            if operand.source == "bit":
+                value = o("less", o("sub", value, value), value)
+            values.append(value)
+        o(self.op, *values, **self.attrs)
+        results = list(o.module.main.ops[-1].results)
+        for i, result in enumerate(results):
+            o("output", result, name=f"{prefix}y{i}", owner="client")
+        return results
+
+    def arrays(self, rng: np.random.Generator, *, ends: bool = False) -> list[np.ndarray]:
+        """Operand arrays within their ranges, or at the ends of them."""
+        return [x.draw(rng, ends=ends) for x in self.operands]
+
+    def named(
+        self, arrays: Sequence[np.ndarray], prefix: str
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Operand arrays by the names that :meth:`append` gives: inputs, and weights."""
+        tables: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+        for i, (operand, array) in enumerate(zip(self.operands, arrays, strict=True)):
+            tables[operand.source == "weight"][f"{prefix}{i}"] = array
+        return tables
+
+
+def weight(*shape: int, owner: str = "") -> Operand:
+    """A weight with entries up to 1."""
+    return Operand(shape, "weight", owner, -1.0, 1.0)
+
+
+def bit(*shape: int) -> Operand:
+    """Bits, made of an input."""
+    return Operand(shape, "bit", lo=0.0, hi=1.0)
+
+
+def _windows(shape, kernel, strides, pads, dilations):
+    """For every window over padded data: its position, and the slices of its elements."""
+    rank = len(kernel)
+    counts = [
+        (d + pads[i] + pads[rank + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
+        for i, d in enumerate(shape)
+    ]
+    for at in np.ndindex(*counts):
+        firsts = [a * s for a, s in zip(at, strides, strict=True)]
+        box = zip(firsts, kernel, dilations, strict=True)
+        yield at, tuple(slice(f, f + d * (k - 1) + 1, d) for f, k, d in box)
+
+
+def _around(x, pads, value):
+    """Data [N, C, ...] with a constant around its spatial axes."""
+    rank = x.ndim - 2
+    edge = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)]
+    return np.pad(x, edge, constant_values=value)
+
+
+def _conv(strides, pads, dilations, groups=1):
+    def reference(x, w, bias=None):
+        out, per = len(w), w.shape[1]
+        found = {}
+        for at, box in _windows(x.shape[2:], w.shape[2:], strides, pads, dilations):
+            for n, o in np.ndindex(len(x), out):
+                first = o // (out // groups) * per
+                window = _around(x, pads, 0.0)[(n, slice(first, first + per), *box)]
+                found[(n, o, *at)] = (window * w[o]).sum() + (0 if bias is None else bias[o])
+        return [_collected(found)]
+
+    attrs = {"strides": strides, "pads": pads, "dilations": dilations, "groups": groups}
+    return {"reference": reference, "attrs": attrs}
+
+
+def _collected(found):
+    y = np.zeros([1 + max(axis) for axis in zip(*found, strict=True)])
+    for at, value in found.items():
+        y[at] = value
+    return y
+
+
+def _conv_transpose(strides, pads, dilations, output_padding, groups=1):
+    def reference(x, w, bias=None):
+        rank, (channels, per) = x.ndim - 2, w.shape[:2]
+        sizes = [
+            s * (d - 1) + e * (k - 1) + 1 + p
+            for s, d, e, k, p in zip(
+                strides, x.shape[2:], dilations, w.shape[2:], output_padding, strict=True
+            )
+        ]
+        y = np.zeros((len(x), per * groups, *sizes))
+        for n, c, *at in np.ndindex(*x.shape):
+            for j, *tap in np.ndindex(*w.shape[1:]):
+                o = c // (channels // groups) * per + j
+                to = [a * s + t * d for a, s, t, d in zip(at, strides, tap, dilations, strict=True)]
+                y[(n, o, *to)] += x[(n, c, *at)] * w[(c, j, *tap)]
+        inside = [slice(pads[i], sizes[i] - pads[rank + i]) for i in range(rank)]
+        y = y[(slice(None), slice(None), *inside)]
+        return [y if bias is None else y + bias.reshape(-1, *[1] * rank)]
+
+    attrs = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "groups": groups,
+        "output_padding": output_padding,
+    }
+    return {"reference": reference, "attrs": attrs}
+
+
+def _pool(outside, combine, kernel, strides, pads, dilations=()):
+    def reference(x):
+        found = {}
+        steps = dilations or (1,) * len(kernel)
+        for at, box in _windows(x.shape[2:], kernel, strides, pads, steps):
+            for n, c in np.ndindex(*x.shape[:2]):
+                found[(n, c, *at)] = combine(_around(x, pads, outside)[(n, c, *box)])
+        return [_collected(found)]
+
+    attrs = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    return {"reference": reference, "attrs": attrs}
+
+
+def _maxpool(*attrs):
+    return _pool(-np.inf, np.max, *attrs)
+
+
+def _sum_pool(*attrs):
+    return _pool(0.0, np.sum, *attrs)
+
+
+def _pad(value):
+    def reference(x):
+        y = np.full((2, x.shape[1] + 3), value)
+        y[1:, 1:-2] = x
+        return [y]
+
+    return {"reference": reference, "attrs": {"low": (1, 1), "high": (0, 2), "value": value}}
+
+
+def _extreme(values, *, last=False):
+    """Position of the largest of a list, by looking at all of them."""
+    best = 0
+    for i, v in enumerate(values):
+        if v > values[best] or (last and v == values[best]):
+            best = i
+    return best
+
+
+def _argmax(axis, *, keepdims=False, last=False):
+    def reference(x):
+        found = np.apply_along_axis(lambda v: _extreme(v, last=last), axis, x)
+        return [np.expand_dims(found, axis) if keepdims else found]
+
+    attrs = {"axis": axis, "keepdims": keepdims, "select_last": last}
+    return {"reference": reference, "attrs": attrs}
+
+
+def _topk(k, axis, *, largest=True):
+    def reference(x):
+        def order(v):
+            return sorted(range(len(v)), key=lambda i: (-v[i] if largest else v[i], i))[:k]
+
+        found = np.apply_along_axis(order, axis, x)
+        return [np.take_along_axis(x, found, axis), found]
+
+    return {"reference": reference, "attrs": {"k": k, "axis": axis, "largest": largest}}
+
+
+def _cumsum(axis, *, exclusive=False, reverse=False):
+    def reference(x):
+        y = np.zeros(x.shape)
+        count = x.shape[axis]
+        rows, sums = np.moveaxis(x, axis, 0), np.moveaxis(y, axis, 0)
+        for i in range(count):
+            if reverse:
+                sums[i] = rows[i + exclusive :].sum(axis=0)
+            else:
+                sums[i] = rows[: i + (not exclusive)].sum(axis=0)
+        return [y]
+
+    attrs = {"axis": axis, "exclusive": exclusive, "reverse": reverse}
+    return {"reference": reference, "attrs": attrs}
+
+
+def _scale(factor):
+    return {"reference": lambda x: [x * factor], "attrs": {"factor": factor}}
+
+
+def _clip(lo, hi):
+    def reference(x):
+        y = np.array([min(max(v, lo), hi) for v in x.flat])
+        return [y.reshape(x.shape)]
+
+    return {"reference": reference, "attrs": {"lo": lo, "hi": hi}}
+
+
+def _logic(table):
+    """By the value for the operands 00, 01, 10, 11."""
+    return lambda c, d: [np.array(table)[(2 * c + d).astype(int)]]
+
+
+def _where(c, a, b):
+    return [c * a + (1 - c) * b]
+
+
+_X = Operand((1, 4, 6, 5))
+_STEPS = Operand((3, 4), step=0.25)
+"""Equal values occur, with a sign and at zero."""
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "conv",
+        (_X, weight(4, 2, 3, 3), weight(4, owner="public")),
+        **_conv((1, 1), (1, 1, 1, 1), (1, 1), 2),
+    ),
+    Row("conv", (_X, weight(2, 4, 2, 3)), **_conv((2, 1), (0, 1, 2, 3), (2, 1))),
+    Row("conv", (_X, Operand((2, 4, 2, 2), lo=-1.0)), **_conv((2, 2), (0, 0, 0, 0), (1, 1))),
+    Row("conv", (Operand((2, 2, 7)), weight(3, 2, 3), weight(3)), **_conv((2,), (1, 2), (2,))),
+    Row("conv", (Operand((1, 4, 5)), weight(4, 1, 2)), **_conv((1,), (0, 0), (1,), 4)),
+    Row(
+        "conv",
+        (Operand((2, 2, 4, 3, 3)), weight(2, 1, 2, 2, 3), weight(2)),
+        **_conv((2, 1, 1), (1, 0, 1, 0, 0, 1), (1, 1, 1), 2),
+    ),
+    Row(
+        "conv",
+        (Operand((1, 2, 5, 3, 2)), Operand((2, 2, 3, 1, 2), lo=-1.0)),
+        **_conv((1, 2, 1), (0, 0, 0, 1, 0, 0), (2, 1, 1)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 2, 3, 4)), weight(2, 3, 3, 2), weight(3)),
+        **_conv_transpose((2, 3), (1, 0, 0, 1), (1, 1), (1, 0)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((2, 4, 3, 3)), weight(4, 1, 2, 2)),
+        **_conv_transpose((1, 1), (0, 1, 0, 0), (1, 2), (0, 0), 2),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 2, 4)), weight(2, 2, 3), weight(2)),
+        **_conv_transpose((3,), (4, 2), (2,), (0,)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 1, 2)), weight(1, 1, 1)),
+        **_conv_transpose((4,), (0, 0), (1,), (3,)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 1, 2)), weight(1, 1, 1)),
+        **_conv_transpose((4,), (1, 2), (1,), (0,)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 2, 2, 2, 3)), weight(2, 1, 3, 2, 2)),
+        **_conv_transpose((2, 1, 2), (1, 0, 1, 1, 0, 0), (1, 1, 2), (1, 0, 1)),
+    ),
+    Row(
+        "conv_transpose",
+        (Operand((1, 1, 2, 2)), Operand((1, 1, 2, 2), lo=-1.0)),
+        **_conv_transpose((2, 2), (0, 0, 0, 0), (1, 1), (0, 0)),
+    ),
+    Row("matmul", (Operand((2, 3)), weight(3, 4)), lambda a, b: [np.einsum("ij,jk->ik", a, b)]),
+    Row(
+        "matmul",
+        (Operand((2, 3)), Operand((3, 2), owner="model")),
+        lambda a, b: [np.einsum("ij,jk->ik", a, b)],
+    ),
+    Row(
+        "matmul",
+        (Operand((2, 1, 2, 3)), Operand((3, 3, 2))),
+        lambda a, b: [np.einsum("axij,bjk->abik", a, b)],
+    ),
+    Row(
+        "matmul",
+        (weight(2, 3), Operand((2, 3, 2))),
+        lambda a, b: [np.einsum("ij,bjk->bik", a, b)],
+    ),
+    Row(
+        "matmul",
+        (Operand((2, 3, 3)), weight(1, 1, 3, 2)),
+        lambda a, b: [np.einsum("aij,xyjk->xaik", a, b)],
+    ),
+    Row("add", (Operand((2, 3)), Operand((3,))), lambda a, b: [a + np.stack([b, b])]),
+    Row("add", (Operand((2, 3)), weight(2, 1)), lambda a, b: [a + b.repeat(3, axis=1)]),
+    Row("sub", (Operand((3,)), Operand((), owner="public")), lambda a, b: [a - float(b)]),
+    Row("sub", (weight(3), Operand((2, 3))), lambda a, b: [np.stack([a, a]) - b]),
+    Row("mul", (Operand((2, 3)), Operand((3,))), lambda a, b: [np.einsum("ij,j->ij", a, b)]),
+    Row("mul", (weight(2, 1), Operand((3,))), lambda a, b: [np.einsum("ik,j->ij", a, b)]),
+    Row("mul", (Operand((4,)), Operand((), owner="public")), lambda a, b: [a * float(b)]),
+    Row("scale", (Operand((2, 3)),), **_scale(-3.0)),
+    Row("scale", (Operand((3,)),), **_scale(0.0)),
+    Row("scale", (Operand((2, 3)),), **_scale(1 / 3)),
+    Row("scale", (Operand((2, 3)),), **_scale(-0.375)),
+    Row("scale", (Operand((3,), lo=0.0, hi=2.0**-8),), **_scale(65536.0)),
+    Row("maximum", (_STEPS, Operand((4,), step=0.25)), lambda a, b: [(a + b + abs(a - b)) / 2]),
+    Row("maximum", (Operand((2, 1)), weight(3)), lambda a, b: [(a + b + abs(a - b)) / 2]),
+    Row("relu", (Operand((2, 5)),), lambda x: [np.where(x > 0, x, 0)]),
+    Row("relu", (Operand((5,), lo=-0.0, hi=0.0),), lambda x: [np.zeros(5)]),
+    Row("floor", (Operand((3, 4), lo=-3.0, hi=3.0, step=0.5),), lambda x: [x - x % 1]),
+    Row("floor", (Operand((8,), lo=-0.9, hi=0.9),), lambda x: [np.where(x < 0, -1, 0)]),
+    Row("clip", (Operand((4, 5), lo=-9.0, hi=9.0),), **_clip(0.0, 6.0)),
+    Row("clip", (Operand((4, 5), step=0.25),), **_clip(-0.75, 0.3)),
+    Row("clip", (_STEPS,), **_clip(-0.5, np.inf)),
+    Row("clip", (_STEPS,), **_clip(-np.inf, 0.5)),
+    Row("clip", (_STEPS,), **_clip(0.0, 3.4e38)),
+    Row("clip", (_STEPS,), **_clip(-3.4e38, np.inf)),
+    Row("clip", (_STEPS,), **_clip(-np.inf, -100.0)),
+    Row("clip", (_STEPS,), **_clip(100.0, 200.0)),
+    Row("less", (_STEPS, Operand((4,), step=0.25)), lambda a, b: [np.sign(a - b) == -1]),
+    Row("less", (_STEPS, weight(3, 1)), lambda a, b: [np.sign(a - b) == -1]),
+    Row("equal", (_STEPS, Operand((4,), step=0.25)), lambda a, b: [abs(a - b) == 0]),
+    Row("not", (bit(2, 3),), lambda c: [1 - c]),
+    Row("and", (bit(2, 3), bit(3)), _logic([0, 0, 0, 1])),
+    Row("xor", (bit(3, 2, 1), bit(3)), _logic([0, 1, 1, 0])),
+    Row("where", (bit(2, 3), Operand((2, 3)), Operand((2, 3))), _where),
+    Row("where", (bit(3), Operand((2, 1)), weight(1, 1)), _where),
+    Row("to_real", (bit(2, 3),), lambda c: [c]),
+    Row(
+        "reduce_sum",
+        (Operand((2, 3, 4)),),
+        lambda x: [np.einsum("abc->b", x)],
+        {"axes": (0, 2), "keepdims": False},
+    ),
+    Row(
+        "reduce_sum",
+        (Operand((2, 3)),),
+        lambda x: [np.array([[sum(x.flat)]])],
+        {"axes": (0, 1), "keepdims": True},
+    ),
+    Row(
+        "reduce_max",
+        (Operand((2, 3, 5), step=0.25),),
+        lambda x: [np.sort(x.transpose(1, 0, 2).reshape(3, 10))[None, :, -1:]],
+        {"axes": (0, 2), "keepdims": True},
+    ),
+    Row(
+        "reduce_max",
+        (Operand((7, 2)),),
+        lambda x: [np.sort(x, axis=0)[-1]],
+        {"axes": (0,), "keepdims": False},
+    ),
+    Row("argmax", (Operand((3, 7), step=0.5),), **_argmax(1)),
+    Row("argmax", (Operand((6, 3), step=0.5),), **_argmax(0, keepdims=True, last=True)),
+    Row("argmax", (Operand((4, 2, 2), step=1.0),), **_argmax(1)),
+    Row("argmax", (Operand((4, 2), step=1.0),), **_argmax(1, last=True)),
+    Row("argmax", (Operand((4, 1)),), **_argmax(1)),
+    Row("topk", (Operand((2, 9), step=0.5),), **_topk(3, 1)),
+    Row("topk", (Operand((6, 2), step=0.5),), **_topk(6, 0, largest=False)),
+    Row("topk", (Operand((2, 10, 2), step=0.5),), **_topk(1, 1)),
+    Row("topk", (Operand((2, 1)),), **_topk(1, 1)),
+    Row("cumsum", (Operand((2, 7)),), **_cumsum(1)),
+    Row("cumsum", (Operand((3, 2)),), **_cumsum(0, exclusive=True)),
+    Row("cumsum", (Operand((2, 6, 2)),), **_cumsum(1, reverse=True)),
+    Row("cumsum", (Operand((2, 5)),), **_cumsum(1, exclusive=True, reverse=True)),
+    Row("cumsum", (Operand((2, 1)),), **_cumsum(1, exclusive=True)),
+    Row("maxpool", (_X,), **_maxpool((2, 2), (1, 2), (0, 0, 0, 1))),
+    Row("maxpool", (_X,), **_maxpool((3, 1), (2, 1), (2, 0, 1, 0))),
+    Row("maxpool", (Operand((1, 2, 9)),), **_maxpool((5,), (1,), (2, 2))),
+    Row("maxpool", (Operand((1, 1, 11)),), **_maxpool((5,), (2,), (1, 0))),
+    Row("maxpool", (Operand((2, 1, 13)),), **_maxpool((7,), (3,), (0, 0))),
+    Row("maxpool", (Operand((1, 1, 9)),), **_maxpool((3,), (1,), (3, 4), (2,))),
+    Row("maxpool", (_X,), **_maxpool((3, 2), (2, 3), (1, 0, 0, 2), (1, 2))),
+    Row(
+        "maxpool",
+        (Operand((1, 1, 4, 3, 5)),),
+        **_maxpool((2, 3, 3), (1, 1, 2), (0, 1, 1, 1, 1, 0)),
+    ),
+    Row("sum_pool", (_X,), **_sum_pool((2, 2), (2, 1), (0, 0, 0, 0))),
+    Row("sum_pool", (_X,), **_sum_pool((3, 2), (1, 2), (1, 0, 2, 1), (2, 1))),
+    Row("sum_pool", (Operand((2, 2, 6)),), **_sum_pool((3,), (3,), (0, 0))),
+    Row("sum_pool", (Operand((1, 1, 2)),), **_sum_pool((2,), (2,), (2, 2))),
+    Row(
+        "sum_pool",
+        (Operand((1, 1, 3, 4, 2)),),
+        **_sum_pool((3, 2, 1), (1, 2, 1), (0, 0, 1, 0, 0, 0)),
+    ),
+    Row("pad", (Operand((1, 3)),), **_pad(-1.5e-05)),
+    Row("pad", (Operand((1, 3)),), **_pad(20.25)),
+    Row("pad", (Operand((1, 3)),), **_pad(0.0)),
+    Row(
+        "reshape",
+        (Operand((2, 6)),),
+        lambda x: [np.array(list(x.flat)).reshape(3, 4)],
+        {"shape": (3, 4)},
+    ),
+    Row(
+        "transpose",
+        (Operand((2, 3, 4)),),
+        lambda x: [np.einsum("abc->cab", x)],
+        {"perm": (2, 0, 1)},
+    ),
+    Row(
+        "broadcast",
+        (Operand((3, 1)),),
+        lambda x: [np.einsum("ik,j->jik", x, np.ones(2)).repeat(4, axis=2)],
+        {"shape": (2, 3, 4)},
+    ),
+    Row(
+        "slice",
+        (Operand((4, 5)),),
+        lambda x: [np.array([[x[i, j] for j in (0, 2, 4)] for i in (1, 2)])],
+        {"starts": (1, 0), "limits": (3, 5), "strides": (1, 2)},
+    ),
+    Row(
+        "concat",
+        (Operand((2, 3)), weight(2, 1), Operand((2, 2))),
+        lambda a, b, c: [np.hstack([a, b, c])],
+        {"axis": 1},
+    ),
+    Row("concat", (weight(2), weight(1)), lambda a, b: [np.hstack([a, b])], {"axis": 0}),
+    Row(
+        "gather",
+        (Operand((2, 3)),),
+        lambda x: [x @ np.eye(3)[[2, 0, 2, 1]].T],
+        {"axis": 1, "indices": (2, 0, 2, 1)},
+    ),
+    Row(
+        "take",
+        (Operand((2, 3)),),
+        lambda x: [np.array([[x[1, 2], x[0, 0]], [x[1, 0], x[1, 2]]])],
+        {"indices": (5, 0, 3, 5), "shape": (2, 2)},
+    ),
+)
+"""At least one row for every tensor operator that computes."""
+
+
 def tensor_module() -> Module:
-    """Every tensor op."""
+    """Every row, and so every tensor op."""
     o = Maker("tensor")
-    x = o("input", name=AWKWARD, shape=(1, 4, 6, 6))
-    w = o("weight", name="w", shape=(4, 2, 3, 3))
-    bias = o("weight", name="bias", shape=(4,), owner="public")
-    y = o("conv", x, w, bias, strides=(1, 1), pads=(1, 1, 1, 1), dilations=(1, 1), groups=2)
-    y = o("conv", y, w, strides=(2, 1), pads=(0, 1, 2, 3), dilations=(2, 1), groups=2)
-    y = o("relu", o("maxpool", y, kernel=(2, 2), strides=(1, 2), pads=(0, 0, 0, 1)))
-    y = o("pad", y, low=(0, 0, 1, 0), high=(0, 0, 0, 2), value=-1.5e-05)
-    y = o("transpose", y, perm=(0, 2, 3, 1))
-    y = o("reshape", y, shape=(2, type_of(y).shape[1] * type_of(y).shape[2] * 2))
-    b = o("input", name="b", shape=(type_of(y).shape[1], 3), owner="model")
-    y = o("matmul", y, b)
-    scalar = o("reshape", o("input", name="s", shape=(1,), owner="public"), shape=())
-    y = o("sub", o("add", y, scalar), scalar)
-    o("output", y, name="y", owner="model")
+    for n, row in enumerate(ROWS):
+        row.append(o, f"{AWKWARD} {n} " if n == 0 else f"r{n}.")
     return o.module
 
 

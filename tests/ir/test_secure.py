@@ -37,7 +37,7 @@ def apply(name, attrs, types, *args, coins=None):
     cls: Any = DIALECT.operations[f"secure.{name}"]
     full = cls.complete(attrs)
     (result,) = cls.infer(types, full)
-    out = cls.evaluate(full, types, result, *args, coins=coins)
+    out = cls.evaluate(full, secure.Context.of(result, coins), *args)
     assert out.shape == result.shape
     return result, out
 
@@ -153,6 +153,70 @@ def test_conv(groups, ring):
         assert int(out[n, o, r, c]) == center(want, ring)
 
 
+@pytest.mark.parametrize("ring", RINGS)
+def test_mul(ring):
+    a, b = pairs(ring)
+    result, out = apply("mul", {"width": 31}, [sec(a.shape, ring), sec(a.shape, ring, 5)], a, b)
+    assert (result.frac, result.width) == (13, 31)
+    assert out.tolist() == [center(int(x) * int(y), ring) for x, y in zip(a, b, strict=True)]
+    top = np.array((1 << (ring - 1)) - 1, np.int64)
+    assert int(apply("mul", {"width": 31}, [sec((), ring)] * 2, top, top)[1]) == 1
+
+
+@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("factor", [0, 1, -1, 12345, (1 << 31) - 1])
+def test_scale(factor, ring):
+    x = np.array(edges(ring), np.int64)
+    attrs = {"factor": factor, "frac": 4, "width": 25}
+    result, out = apply("scale", attrs, [sec(x.shape, ring)], x)
+    assert result.frac == 12
+    assert out.tolist() == [center(v * factor, ring) for v in edges(ring)]
+
+
+@pytest.mark.parametrize("ring", RINGS)
+def test_reduce_sum(ring):
+    x = np.array((edges(ring) * 2)[:24], np.int64).reshape(2, 3, 4)
+    for axes in ((0,), (1, 2), (0, 1, 2), ()):
+        result, out = apply("reduce_sum", {"axes": axes, "width": 25}, [sec(x.shape, ring)], x)
+        want = np.asarray(x.astype(object).sum(axis=axes)) if axes else x.astype(object)
+        assert result.frac == 8
+        assert out.reshape(-1).tolist() == [center(int(v), ring) for v in want.reshape(-1)]
+
+
+@pytest.mark.parametrize("right", [(2, 3, 5, 2), (5, 2)])
+def test_stacked_matmul(right):
+    rng = np.random.default_rng(3)
+    a, b = (rng.choice(np.array(edges(64), np.int64), s) for s in ((2, 3, 4, 5), right))
+    result, out = apply("matmul", {"width": 31}, [sec(a.shape), sec(b.shape)], a, b)
+    assert result.shape == (2, 3, 4, 2)
+    b = np.broadcast_to(b, (2, 3, 5, 2))
+    for n, m, i, j in np.ndindex(2, 3, 4, 2):
+        want = sum(int(a[n, m, i, t]) * int(b[n, m, t, j]) for t in range(5))
+        assert int(out[n, m, i, j]) == center(want, 64)
+
+
+def test_bits_move_and_become_numbers():
+    bit = np.arange(6).reshape(2, 3) % 2 == 1
+    type_ = BitType(bit.shape, "client")
+    for name, attrs, want in (
+        ("reshape", {"shape": (3, 2)}, bit.reshape(3, 2)),
+        ("transpose", {"perm": (1, 0)}, bit.T),
+        ("broadcast", {"shape": (2, 4, 3), "dims": (0, 2)}, np.repeat(bit[:, None], 4, axis=1)),
+        ("slice", {"starts": (0, 1), "limits": (2, 3), "strides": (1, 1)}, bit[:, 1:]),
+        ("gather", {"axis": 1, "indices": (2, 2, 0)}, bit[:, [2, 2, 0]]),
+    ):
+        result, out = apply(name, attrs, [type_], bit)
+        assert result == BitType(want.shape, "client")
+        assert out.dtype == bool
+        assert out.tolist() == want.tolist()
+    result, out = apply("concat", {"axis": 0}, [type_, BitType((1, 3), "model")], bit, bit[:1])
+    assert result == BitType((3, 3), "secret")
+    assert out.tolist() == [*bit.tolist(), bit[0].tolist()]
+    result, out = apply("from_bit", {"ring": 32}, [type_], bit)
+    assert result == sec((2, 3), 32, 0, 1, "client")
+    assert out.tolist() == bit.astype(int).tolist()
+
+
 def test_shape_ops():
     x = np.arange(6, dtype=np.int64).reshape(2, 3)
     type_ = sec(x.shape)
@@ -209,10 +273,24 @@ BAD = [
     ("clamp", {"lo": -16, "hi": 1, "width": 4}, [sec((2,))], "lower bound -16 does not fit"),
     ("pad", {"low": (1,), "high": (0,), "value": 1 << 20}, [sec((2,))], "pad value"),
     ("pad", {"low": (-1,), "high": (0,)}, [sec((2,))], "pads"),
-    ("reshape", {"shape": (3,)}, [sec((2,))], "cannot take the shape"),
+    ("reshape", {"shape": (3,)}, [sec((2,))], "has not the 3 elements"),
     ("transpose", {"perm": (0, 0)}, [sec((2, 2))], "no permutation"),
     ("broadcast", {"shape": (3,), "dims": (0,)}, [sec((2,))], "does not broadcast"),
     ("slice", {"starts": (0,), "limits": (3,), "strides": (1,)}, [sec((2,))], "of an axis of 2"),
+    ("mul", {"width": 20}, [sec((2,)), sec((3,))], "do not fit"),
+    ("mul", {"width": 20}, [sec((2,), frac=40)] * 2, "80 fraction bits"),
+    ("matmul", {"width": 20}, [sec((2, 3, 4)), sec((3, 4, 5))], "leading axes differ"),
+    ("scale", {"factor": 1 << 63, "width": 20}, [sec((2,))], "does not fit the width 63"),
+    ("scale", {"factor": 3, "frac": -1, "width": 20}, [sec((2,))], "negative fraction"),
+    ("reduce_sum", {"axes": (1, 0), "width": 20}, [sec((2, 2))], "must rise and exist"),
+    ("reduce_sum", {"axes": (2,), "width": 20}, [sec((2, 2))], "must rise and exist"),
+    ("gather", {"axis": 1, "indices": (0,)}, [sec((2,))], "axis 1 of"),
+    ("gather", {"axis": 0, "indices": (0, 2)}, [sec((2,))], "indices 0 to 2 of an axis of 2"),
+    ("gather", {"axis": 0, "indices": (-1,)}, [sec((2,))], "indices -1 to -1"),
+    ("gather", {"axis": 0, "indices": (0,) * 65537}, [sec((2,))], "at most 65536 indices"),
+    ("from_bit", {}, [sec((2,))], "needs bits"),
+    ("pad", {"low": (1,), "high": (0,)}, [BitType((2,))], "needs a secure tensor"),
+    ("concat", {"axis": 0}, [sec((2,)), BitType((2,))], "needs a secure tensor"),
     ("concat", {"axis": 0}, [], "needs an operand"),
     ("concat", {"axis": 0}, [sec((2,)), sec((2,), frac=3)], "do not concatenate"),
 ]

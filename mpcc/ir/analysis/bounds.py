@@ -26,14 +26,6 @@ Array = npt.NDArray[Any]
 # Covers binary64 rounding of the sums below.
 _SLACK = 1 + 2.0**-36
 
-_SHAPE_OPS = (
-    secure.Broadcast,
-    secure.Reshape,
-    secure.Transpose,
-    secure.Slice,
-    secure.Concat,
-)
-
 
 @dataclass(frozen=True)
 class Bound:
@@ -52,6 +44,12 @@ class Bound:
 
 @dataclass(frozen=True)
 class _Known:
+    """What is known of a value, elementwise.
+
+    Of a number: its size in any run, its distance from the float model's, and the distance between
+    runs. Of a bit: 1, whether (0 or 1) the float model's may be another, and another run's.
+    """
+
     size: Array
     error: Array
     spread: Array
@@ -72,6 +70,7 @@ def bound(
         MpccError: an op without an error rule.
     """
     known: dict[Value, _Known] = {}
+    index: dict[Value, int] = {}
     outputs: dict[str, Bound] = {}
     for i, op in enumerate(module.main.ops):
         operands = [known[v] for v in op.operands if v in known]
@@ -82,29 +81,45 @@ def bound(
             error = float(x.error.max(initial=0.0)) * _SLACK
             outputs[op.attrs["name"]] = Bound(error + size * 2.0**-24, spread)
             continue
+        type_ = op.result.type
         if op.definition is secure.Negative:
-            continue
-        found = _rule(op, operands, weights, known)
-        if raw is not None:
-            type_ = op.result.type
-            assert isinstance(type_, SecureType)
+            (x,), (value,) = operands, op.operands
+            found = _sign(x, None if raw is None else _here(value, raw[index[value]]))
+        else:
+            found = _rule(op, operands, weights, known)
+        index[op.result] = i
+        if raw is not None and isinstance(type_, SecureType):
             # Another run may be larger than this one by the spread.
-            size_here = np.ldexp(np.abs(raw[i].astype(np.float64)), -type_.frac) + found.spread
+            size_here = np.abs(_here(op.result, raw[i])) + found.spread
             found = _Known(size_here, found.error, found.spread)
         known[op.result] = found
     return outputs
 
 
+def _here(value: Value, raw: Array) -> Array:
+    """Real numbers of raw words."""
+    type_ = value.type
+    assert isinstance(type_, SecureType)
+    return np.ldexp(raw.astype(np.float64), -type_.frac)
+
+
+def _sign(x: _Known, here: Array | None) -> _Known:
+    """[x < 0]: it may differ where x is as near to zero as x may move; anywhere without a run."""
+    size = 0.0 if here is None else np.abs(here)
+
+    def differs(move: Array) -> Array:
+        return ((move > 0) & (size <= move * _SLACK)).astype(np.float64)
+
+    return _Known(np.ones_like(x.error), differs(x.error), differs(x.spread))
+
+
 def _product(op: Op, a: _Known, b: _Known) -> _Known:
-    if op.definition is secure.Conv:
-        geometry = {k: op.attrs[k] for k in ("strides", "pads", "dilations", "groups")}
+    definition = op.definition
+    assert issubclass(definition, secure.Product)
+    product = definition
 
-        def times(x: Array, y: Array) -> Array:
-            return linear.conv(x, y, **geometry)
-    else:
-
-        def times(x: Array, y: Array) -> Array:
-            return np.asarray(x @ y)
+    def times(x: Array, y: Array) -> Array:
+        return product.multiply(op.attrs, x, y)
 
     size = times(a.size, b.size)
     # |a'b' - ab| <= |a'| |b' - b| + |a' - a| (|b'| + |b' - b|)
@@ -119,6 +134,11 @@ def _rule(
 ) -> _Known:
     definition, attrs = op.definition, op.attrs
     type_ = op.result.type
+    if issubclass(definition, secure.Structural):
+        moves, context = definition, secure.Context.of(type_)
+        return _Known(
+            *(moves.evaluate(attrs, context, *(getattr(o, f) for o in operands)) for f in _FIELDS)
+        )
     assert isinstance(type_, SecureType)
     unit = 2.0**-type_.frac
     if definition is secure.Input:
@@ -127,17 +147,17 @@ def _rule(
     if definition is secure.Weight:
         size = np.abs(weights[attrs["name"]].astype(np.float64)) * unit
         return _Known(size, np.full(type_.shape, unit / 2), np.zeros(type_.shape))
-    if definition in (secure.Conv, secure.MatMul):
+    if issubclass(definition, secure.Product):
         return _product(op, operands[0], operands[1])
     if definition in (secure.Add, secure.Sub):
-        pair = _maximum(op)
+        pair = _extreme(op)
         if pair is not None:
             a, b = (known[v] for v in pair)
             return _Known(*(np.maximum(getattr(a, f), getattr(b, f)) for f in _FIELDS))
         a, b = operands
         return _Known(a.size + b.size, a.error + b.error, a.spread + b.spread)
     (*_, x) = operands
-    if definition is secure.ShiftLeft or definition is secure.Clamp:
+    if definition in (secure.ShiftLeft, secure.Clamp, secure.FromBit):
         return x
     if definition is secure.Truncate:
         # Each run is within one unit of the quotient. Equal operands round to neighbours.
@@ -150,16 +170,17 @@ def _rule(
         bit, value = op.operands
         if attrs["invert"] and bit.op is not None and bit.op.operands == [value]:
             return x  # max(x, 0) moves by no more than x
-        return _Known(x.size, 2 * x.size + x.error, x.size + x.spread)
-    if definition in _SHAPE_OPS:
-        assert issubclass(definition, secure.SecureOperation)
-        types = [v.type for v in op.operands]
-        return _Known(
-            *(
-                definition.evaluate(attrs, types, type_, *(getattr(o, f) for o in operands))
-                for f in _FIELDS
-            )
-        )
+        choice = known[bit]
+        error = np.where(choice.error > 0, x.size, 0.0) + x.error
+        return _Known(x.size, error, np.where(choice.spread > 0, x.size, 0.0) + x.spread)
+    if definition is secure.Scale:
+        factor = abs(attrs["factor"]) * 2.0 ** -attrs["frac"]
+        # An encoded factor is within half a unit of the model's.
+        off = 2.0 ** -(attrs["frac"] + 1) if attrs["frac"] else 0.0
+        error = factor * x.error + off * (x.size + x.error)
+        return _Known(factor * x.size, error * _SLACK, factor * x.spread)
+    if definition is secure.ReduceSum:
+        return _Known(*(getattr(x, f).sum(axis=attrs["axes"]) * _SLACK for f in _FIELDS))
     if definition is secure.Pad:
         low, high = attrs["low"], attrs["high"]
         size = linear.pad_zero(x.size, low, high, abs(attrs["value"]) * unit)
@@ -171,17 +192,18 @@ def _rule(
 _FIELDS = ("size", "error", "spread")
 
 
-def _maximum(op: Op) -> tuple[Value, Value] | None:
-    """The two operands if op is the last of max(a, b) = b + relu(a - b)."""
-    if op.definition is not secure.Add:
+def _extreme(op: Op) -> tuple[Value, Value] | None:
+    """The two operands if op is the last of max(a, b) = b + relu(a - b), or min(a, b) = a - it."""
+    if op.definition not in (secure.Add, secure.Sub):
         return None
-    b, more = op.operands
+    kept, more = op.operands
     if more.op is None or more.op.definition is not secure.Select or not more.op.attrs["invert"]:
         return None
     bit, difference = more.op.operands
     if bit.op is None or bit.op.operands != [difference]:
         return None
     sub = difference.op
-    if sub is None or sub.definition is not secure.Sub or sub.operands[1] is not b:
+    if sub is None or sub.definition is not secure.Sub:
         return None
-    return sub.operands[0], b
+    a, b = sub.operands
+    return (a, b) if kept is (b if op.definition is secure.Add else a) else None

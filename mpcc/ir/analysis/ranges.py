@@ -7,42 +7,22 @@ one unit of a truncation, and every float operation by a bound of its own roundi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mpcc.errors import MpccError
-from mpcc.ir import linear
+from mpcc.ir.analysis.forms import declaration, factors, is_real, kind_of
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.interp import real
+from mpcc.ir.intervals import Enclosure, Interval, Rounding, largest, widen
 from mpcc.ir.ops import tensor
 
-__all__ = ["Interval", "Intervals", "Observed", "observe"]
+__all__ = ["Intervals", "Observed", "observe"]
 
 Array = npt.NDArray[Any]
-
-# Relative slack for binary64 sums: covers 2^13 terms of relative error 2^-53 each.
-_SLACK = 2.0**-40
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Elementwise bounds, float64 arrays of the value's shape."""
-
-    lo: Array
-    hi: Array
-
-    @property
-    def magnitude(self) -> float:
-        """Largest absolute value that the bounds allow."""
-        return float(max(-self.lo.min(initial=0.0), self.hi.max(initial=0.0)))
-
-    def clip(self, bound: float) -> Interval:
-        """The interval after clamping to [-bound, bound]."""
-        return Interval(np.clip(self.lo, -bound, bound), np.clip(self.hi, -bound, bound))
 
 
 class Intervals:
@@ -65,8 +45,7 @@ class Intervals:
         inputs: Mapping[str, tuple[float, float]],
     ) -> None:
         self.constants = constants
-        self.unit = 2.0**-frac
-        self.constant_error = 2.0 ** -(min(frac, weight_frac) + 1)
+        self.rounding = Rounding(2.0**-frac, 2.0 ** -(min(frac, weight_frac) + 1))
         self.inputs = inputs
         self.values: dict[Value, Interval] = {}
 
@@ -79,78 +58,28 @@ class Intervals:
         """
         if op.definition is tensor.Output:
             return 0.0
-        operands = [self.values[v] for v in op.operands]
-        result, inner = self._apply(op, operands)
-        self.values[op.result] = result
-        return max(inner, result.magnitude)
+        found = self._enclose(op)
+        self.values.update(zip(op.results, found.results, strict=True))
+        return max(found.inner, largest(found.results))
 
-    def _apply(self, op: Op, operands: Sequence[Interval]) -> tuple[Interval, float]:
-        attrs, definition = op.attrs, op.definition
-        if definition is tensor.Input:
+    def clip(self, op: Op, bits: int) -> None:
+        """The op's results are clamped to, or assumed within, [-2^bits, 2^bits] from here on."""
+        for value in op.results:
+            if is_real(value):
+                self.values[value] = self.values[value].clip(2.0**bits)
+
+    def _enclose(self, op: Op) -> Enclosure:
+        attrs = op.attrs
+        if op.definition is tensor.Input:
             lo, hi = self.inputs[attrs["name"]]
             shape = attrs["shape"]
             result = Interval(np.full(shape, float(lo)), np.full(shape, float(hi)))
-            return self._widen(result, self.unit), 0.0
-        if definition is tensor.Weight:
+            return Enclosure((widen(result, self.rounding.unit),))
+        if op.definition is tensor.Weight:
             array = np.asarray(self.constants[attrs["name"]], np.float64)
-            return self._widen(Interval(array, array), self.constant_error), 0.0
-        if definition is tensor.Conv:
-            inner = _product(operands[0], operands[1], lambda a, b: linear.conv(a, b, **attrs))
-            result = inner
-            if len(operands) == 3:
-                ones = [1] * (inner.lo.ndim - 2)
-                bias = Interval(*(a.reshape(-1, *ones) for a in (operands[2].lo, operands[2].hi)))
-                result = Interval(inner.lo + bias.lo, inner.hi + bias.hi)
-                # The bias is broadcast and added as a value of its own.
-                size = max(inner.magnitude, bias.magnitude)
-            else:
-                size = inner.magnitude
-            return self._widen(result, self.unit), size
-        if definition is tensor.MatMul:
-            result = _product(operands[0], operands[1], lambda a, b: np.asarray(a @ b))
-            return self._widen(result, self.unit), 0.0
-        if definition is tensor.Add:
-            a, b = operands
-            return self._widen(Interval(a.lo + b.lo, a.hi + b.hi), self.unit), _size(operands)
-        if definition is tensor.Sub:
-            a, b = operands
-            return self._widen(Interval(a.lo - b.hi, a.hi - b.lo), self.unit), _size(operands)
-        if definition in (tensor.Relu, tensor.MaxPool, tensor.Reshape, tensor.Transpose):
-            assert issubclass(definition, tensor.TensorOperation)
-            (x,) = operands
-            return Interval(
-                np.array(definition.evaluate(attrs, x.lo)),
-                np.array(definition.evaluate(attrs, x.hi)),
-            ), 0.0
-        if definition is tensor.Pad:
-            (x,) = operands
-            low, high, value = attrs["low"], attrs["high"], attrs["value"]
-            error = self.unit if value else 0.0
-            return Interval(
-                linear.pad_zero(x.lo, low, high, value - error),
-                linear.pad_zero(x.hi, low, high, value + error),
-            ), 0.0
-        raise MpccError.of("E-lower-op", f"{op.name} has no range rule", op.loc)
-
-    def _widen(self, x: Interval, error: float) -> Interval:
-        slack = error + _SLACK * np.maximum(np.abs(x.lo), np.abs(x.hi))
-        return Interval(x.lo - slack, x.hi + slack)
-
-
-def _size(operands: Iterable[Interval]) -> float:
-    return max(x.magnitude for x in operands)
-
-
-def _product(a: Interval, b: Interval, multiply: Any) -> Interval:
-    """Bounds of a bilinear map, by midpoint and radius."""
-    mid_a, rad_a = (a.lo + a.hi) / 2, (a.hi - a.lo) / 2
-    mid_b, rad_b = (b.lo + b.hi) / 2, (b.hi - b.lo) / 2
-    # The midpoints are rounded; the slack on the full magnitudes covers that too.
-    all_b = (np.abs(mid_b) + rad_b) * (1 + _SLACK)
-    middle = multiply(mid_a, mid_b)
-    radius = multiply(rad_a, all_b) + multiply(np.abs(mid_a), rad_b + _SLACK * all_b)
-    radius *= 1 + _SLACK
-    return Interval(middle - radius, middle + radius)
+            return Enclosure((widen(Interval(array, array), self.rounding.constant_error),))
+        operands = [self.values[v] for v in op.operands]
+        return declaration(op).interval(attrs, operands, self.rounding)
 
 
 @dataclass
@@ -158,8 +87,8 @@ class Observed:
     """What the float model did on the calibration samples.
 
     Attributes:
-        magnitude: per op index, largest absolute value of its result and of what it computes on
-            the way (a convolution before its bias).
+        magnitude: per op index, largest absolute value of its results and of what it computes on
+            the way (a product before constants are added to it).
         inputs: per input name, largest absolute value.
         outputs: the float outputs of every sample.
         output_scale: largest absolute value per output name.
@@ -180,11 +109,12 @@ def observe(
 
     def look(op: Op, array: Array) -> None:
         size = float(np.abs(array).max(initial=0.0))
-        if op.definition is tensor.Conv and len(op.operands) == 3:
-            # Before its bias, the convolution is at most this large.
-            bias = op.operands[2].op
-            if bias is not None and bias.definition is tensor.Weight:
-                size += float(np.abs(constants[bias.attrs["name"]]).max(initial=0.0))
+        # Before a constant is added, a product is at most this much larger.
+        if kind_of(op) is tensor.Kind.PRODUCT:
+            for value in op.operands[len(factors(op)) :]:
+                if value.op is not None and value.op.definition is tensor.Weight:
+                    added = constants[value.op.attrs["name"]]
+                    size += float(np.abs(added).max(initial=0.0))
         found.magnitude[index[op]] = max(size, found.magnitude.get(index[op], 0.0))
 
     for sample in samples:

@@ -6,7 +6,7 @@ results are bit-exact with any engine; without them, they follow the chosen roun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
-from mpcc.ir import linear
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.interp import exact
 from mpcc.ir.ops import secure
@@ -111,7 +110,7 @@ def simulate(
     seed: int = 0,
     *,
     check_ranges: bool = True,
-    keep_raw: bool = False,
+    keep_raw: bool | Collection[int] = False,
 ) -> Simulation:
     """Run @main of a secure module once.
 
@@ -127,7 +126,7 @@ def simulate(
             themselves, by op index.
         seed: of ``random``.
         check_ranges: whether to compare every result with its declared width.
-        keep_raw: whether to keep every op's raw result.
+        keep_raw: whether to keep every op's raw result, or the indices of those to keep.
 
     Raises:
         MpccError: an input or weight is missing, has another shape, or leaves its range.
@@ -168,7 +167,7 @@ def simulate(
                 if found is not None:
                     result.overflows.append(found)
             arrays[value] = array
-            if keep_raw:
+            if keep_raw is True or (keep_raw and position in keep_raw):
                 result.raw[position] = array
         for used in {*op.operands, *op.results}:
             if last[used] == position:
@@ -229,40 +228,32 @@ def _coins(
     return np.zeros(x.shape, np.int64)
 
 
-def _weight_sum(w: Array, axes: tuple[int, ...]) -> int:
-    """Bound of the sum of |w| over ``axes``, as a Python integer; float64 rounding included."""
-    sums = np.abs(w.astype(np.float64)).sum(axis=axes)
-    return int(sums.max(initial=0.0) * (1 + 2.0**-30)) + 1
-
-
 def _evaluate(op: Op, operands: list[Array], coins: Array | None) -> tuple[Array, int]:
     """The raw result, and the number of bits that its true value may have had if it wrapped."""
-    definition, result = op.definition, op.results[0].type
+    definition, result = op.definition, op.result.type
     assert issubclass(definition, secure.SecureOperation)
-    types = [v.type for v in op.operands]
-    multiply: Callable[[Array, Array], Array]
-    if definition is secure.Conv:
-        geometry = {k: op.attrs[k] for k in ("strides", "pads", "dilations", "groups")}
+    if not issubclass(definition, secure.Product):
+        context = secure.Context.of(result, coins)
+        return definition.evaluate(op.attrs, context, *operands), 0
+    product = definition
 
-        def multiply(x: Array, w: Array) -> Array:
-            return linear.conv(x, w, **geometry)
+    def multiply(x: Array, w: Array) -> Array:
+        return product.multiply(op.attrs, x, w)
 
-        total = _weight_sum(operands[1], tuple(range(1, operands[1].ndim)))
-    elif definition is secure.MatMul:
-
-        def multiply(x: Array, w: Array) -> Array:
-            return np.asarray(x @ w)
-
-        total = _weight_sum(operands[1], (0,))
-    else:
-        return definition.evaluate(op.attrs, types, result, *operands, coins=coins), 0
     assert isinstance(result, SecureType)
-    raw = secure.wrap(exact.product(operands[0], operands[1], total, multiply), result.ring)
-    size = max(abs(int(operands[0].max(initial=0))), abs(int(operands[0].min(initial=0))))
+    x, w = operands
+    summed = product.summed(w.ndim)
+    # Bound of the sum of |w| in one element of the result; float64 rounding included.
+    sums = np.abs(w.astype(np.float64)).sum(axis=summed)
+    total = int(sums.max(initial=0.0) * (1 + 2.0**-30)) + 1
+    # Without sums, numpy's own integers are fast enough.
+    words = exact.product(x, w, total, multiply) if summed else multiply(x, w)
+    raw = secure.wrap(words, result.ring)
+    size = max(abs(int(x.max(initial=0))), abs(int(x.min(initial=0))))
     if (size * total).bit_length() < result.ring:
         return raw, 0
     # The sum may have wrapped: look at its true size in binary64.
-    true = multiply(*(a.astype(np.float64) for a in operands))
+    true = multiply(x.astype(np.float64), w.astype(np.float64))
     return raw, int(np.abs(true).max(initial=0.0)).bit_length()
 
 

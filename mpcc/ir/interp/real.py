@@ -14,7 +14,7 @@ from mpcc.ir.define import Attributes
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 
-__all__ = ["Observer", "run"]
+__all__ = ["Observer", "evaluate", "run"]
 
 Array = npt.NDArray[Any]
 Observer = Callable[[Op, Array], None]
@@ -35,8 +35,8 @@ def run(
         module: a verified module of the tensor level.
         constants: arrays of the ``tensor.weight`` ops, by name.
         inputs: arrays of the ``tensor.input`` ops, by name.
-        observe: called after every op that has a result with the op and its array, which the
-            callee must neither change nor keep (copy it).
+        observe: called for every result with its op and its array, which the callee must neither
+            change nor keep (copy it).
         dtype: in which to compute; binary32 is twice as fast and as close as other runtimes.
 
     Returns:
@@ -59,11 +59,13 @@ def run(
         if op.definition is tensor.Output:
             outputs[op.attrs["name"]] = np.array(operands[0])
         else:
-            result = _evaluate(op, operands, constants, inputs, dtype)
+            results = evaluate(op, operands, constants, inputs, dtype)
             if observe is not None:
-                observe(op, result)
-            arrays[op.result] = result
-            del result
+                for result in results:
+                    observe(op, result)
+                    del result
+            arrays.update(zip(op.results, results, strict=True))
+            del results
         del operands
         for value in {*op.operands, *op.results}:
             if last[value] == position:
@@ -71,17 +73,18 @@ def run(
     return outputs
 
 
-def _evaluate(
+def evaluate(
     op: Op,
     operands: Sequence[Array],
     constants: Mapping[str, Array],
     inputs: Mapping[str, Array],
     dtype: npt.DTypeLike,
-) -> Array:
+) -> tuple[Array, ...]:
+    """Results of one op that is no output, for the arrays of its operands."""
     if op.definition is tensor.Input:
-        return np.asarray(inputs[op.attrs["name"]], dtype)
+        return (np.asarray(inputs[op.attrs["name"]], dtype),)
     if op.definition is tensor.Weight:
-        return np.asarray(constants[op.attrs["name"]], dtype)
+        return (np.asarray(constants[op.attrs["name"]], dtype),)
     if not issubclass(op.definition, tensor.TensorOperation):
         raise MpccError.of("E-run-level", f"{op.name} is not of the tensor level", op.loc)
     return op.definition.evaluate(op.attrs, *operands)

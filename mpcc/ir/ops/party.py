@@ -12,7 +12,18 @@ from mpcc.ir.define import Dialect
 from mpcc.ir.ops.party_base import PHASES, Array, PartyOperation
 from mpcc.ir.ops.party_bits import And, Anf, CarryTables, Join, Lookup, Not, Planes, Xor
 from mpcc.ir.ops.party_io import Decode, DrawBits, DrawRing, Encode, Input, Output, Transfer, Weight
-from mpcc.ir.ops.party_linear import Broadcast, Concat, Conv, MatMul, Pad, Reshape, Slice, Transpose
+from mpcc.ir.ops.party_linear import (
+    Broadcast,
+    Concat,
+    Conv,
+    Gather,
+    MatMul,
+    Pad,
+    ReduceSum,
+    Reshape,
+    Slice,
+    Transpose,
+)
 from mpcc.ir.ops.party_region import Fused
 from mpcc.ir.ops.party_ring import (
     Add,
@@ -49,6 +60,7 @@ __all__ = [
     "Encode",
     "FromBits",
     "Fused",
+    "Gather",
     "Input",
     "Join",
     "Lookup",
@@ -64,6 +76,7 @@ __all__ = [
     "Pad",
     "PartyOperation",
     "Planes",
+    "ReduceSum",
     "Reshape",
     "ShiftLeft",
     "ShiftRight",
@@ -112,7 +125,9 @@ DIALECT = Dialect.of(
         Broadcast,
         Pad,
         Slice,
+        Gather,
         Concat,
+        ReduceSum,
         Conv,
         MatMul,
         Fused,

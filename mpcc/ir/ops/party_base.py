@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from mpcc.ir.define import Attr, Attributes, InferenceError, Operation
+from mpcc.ir.define import Attr, Attributes, Operation, fail
 from mpcc.ir.limits import MAX_BUFFER_BYTES, MAX_ELEMENTS, MAX_PLANES, MAX_RANK
 from mpcc.ir.types import (
     PLACES,
@@ -37,6 +37,7 @@ __all__ = [
     "clear_result",
     "fail",
     "lane_count",
+    "ring_pairs",
     "ring_result",
     "ring_type",
     "same_types",
@@ -51,11 +52,6 @@ PHASES = ("setup", "online")
 PLACE_ATTR = Attr("str", "place that runs the op")
 SHAPE_ATTR = Attr("ints", "shape of the result")
 RING_ATTR = Attr("int", "bits of a ring word, 32 or 64", 64)
-
-
-def fail(cls: type[Operation], what: str) -> InferenceError:
-    """An inference error that names the operator."""
-    return InferenceError(f"{cls.name}: {what}")
 
 
 def ring_type(cls: type[Operation], type_: Type) -> RingType:
@@ -76,6 +72,17 @@ def same_types(cls: type[Operation], types: Sequence[Type]) -> None:
     """Refuse operands of different types."""
     if any(t != types[0] for t in types):
         raise fail(cls, f"operands differ: {', '.join(map(str, types))}")
+
+
+def ring_pairs(cls: type[Operation], types: Sequence[Type]) -> list[tuple[RingType, RingType]]:
+    """The operands two by two: one pair at least, all of the same two types."""
+    xs = [ring_type(cls, t) for t in types]
+    if not xs or len(xs) % 2 or len({(x.ring, x.place) for x in xs}) != 1:
+        raise fail(cls, "needs pairs of ring tensors of one ring at one place")
+    pairs = list(zip(xs[0::2], xs[1::2], strict=True))
+    same_types(cls, [a for a, _ in pairs])
+    same_types(cls, [b for _, b in pairs])
+    return pairs
 
 
 def checked_place(cls: type[Operation], place: str) -> str:

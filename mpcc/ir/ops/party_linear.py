@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mpcc.ir import linear
-from mpcc.ir.define import Attr, Attributes, Operation
+from mpcc.ir import linear, shapes
+from mpcc.ir.define import Attr, Attributes
 from mpcc.ir.limits import MAX_CONV_SIZE, MAX_ELEMENTS
 from mpcc.ir.ops.party_base import (
     SHAPE_ATTR,
@@ -15,13 +15,24 @@ from mpcc.ir.ops.party_base import (
     PartyOperation,
     checked_shape,
     fail,
+    ring_pairs,
     ring_result,
     ring_type,
-    same_types,
 )
-from mpcc.ir.types import PartyType, RingType, Type, element_count
+from mpcc.ir.types import PartyType, Type
 
-__all__ = ["Broadcast", "Concat", "Conv", "MatMul", "Pad", "Reshape", "Slice", "Transpose"]
+__all__ = [
+    "Broadcast",
+    "Concat",
+    "Conv",
+    "Gather",
+    "MatMul",
+    "Pad",
+    "ReduceSum",
+    "Reshape",
+    "Slice",
+    "Transpose",
+]
 
 
 class Reshape(PartyOperation):
@@ -34,9 +45,7 @@ class Reshape(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        shape = checked_shape(cls, attrs["shape"])
-        if element_count(shape) != element_count(x.shape):
-            raise fail(cls, f"{x} has not the elements of {shape}")
+        shape = shapes.reshape(cls, x, checked_shape(cls, attrs["shape"]))
         return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
@@ -56,15 +65,14 @@ class Transpose(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        if sorted(attrs["perm"]) != list(range(len(x.shape))):
-            raise fail(cls, f"{attrs['perm']} is no permutation of the axes of {x}")
-        return (ring_result(cls, tuple(x.shape[p] for p in attrs["perm"]), x.ring, x.place),)
+        shape = shapes.transpose(cls, x, attrs["perm"])
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
         cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
     ) -> Array:
-        return np.ascontiguousarray(args[0].transpose(attrs["perm"]))
+        return args[0].transpose(attrs["perm"]).copy()
 
 
 class Broadcast(PartyOperation):
@@ -77,22 +85,15 @@ class Broadcast(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        shape, dims = checked_shape(cls, attrs["shape"]), attrs["dims"]
-        if len(dims) != len(x.shape) or sorted(set(dims)) != list(dims):
-            raise fail(cls, f"dims {dims} must rise and have one axis per axis of {x}")
-        for size, dim in zip(x.shape, dims, strict=True):
-            if not 0 <= dim < len(shape) or size not in (1, shape[dim]):
-                raise fail(cls, f"{x} does not broadcast to {shape} along {dims}")
+        wanted = checked_shape(cls, attrs["shape"])
+        shape = shapes.broadcast_along(cls, x, wanted, attrs["dims"])
         return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
         cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
     ) -> Array:
-        view = [1] * len(attrs["shape"])
-        for size, dim in zip(args[0].shape, attrs["dims"], strict=True):
-            view[dim] = size
-        return np.ascontiguousarray(np.broadcast_to(args[0].reshape(view), attrs["shape"]))
+        return linear.broadcast_along(args[0], attrs["shape"], attrs["dims"])
 
 
 class Pad(PartyOperation):
@@ -109,12 +110,9 @@ class Pad(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        low, high = attrs["low"], attrs["high"]
-        if len(low) != len(x.shape) or len(high) != len(x.shape) or min((*low, *high, 0)) < 0:
-            raise fail(cls, f"pads {low}, {high} do not fit {x}")
+        shape = shapes.pad(cls, x, attrs["low"], attrs["high"])
         if not -(2 ** (x.ring - 1)) <= attrs["value"] < 2 ** (x.ring - 1):
             raise fail(cls, f"constant {attrs['value']} does not fit {x.ring} signed bits")
-        shape = tuple(a + d + b for a, d, b in zip(low, x.shape, high, strict=True))
         return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
@@ -139,22 +137,36 @@ class Slice(PartyOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = ring_type(cls, types[0])
-        box = (attrs["starts"], attrs["limits"], attrs["strides"])
-        if any(len(b) != len(x.shape) for b in box):
-            raise fail(cls, f"starts, limits and strides do not fit {x}")
-        shape = []
-        for size, start, limit, stride in zip(x.shape, *box, strict=True):
-            if not (0 <= start <= limit <= size and 1 <= stride <= MAX_ELEMENTS):
-                raise fail(cls, f"[{start}:{limit}:{stride}] of an axis of {size}")
-            shape.append(-(-(limit - start) // stride))
-        return (ring_result(cls, tuple(shape), x.ring, x.place),)
+        shape = shapes.slice_box(cls, x, **attrs, most=MAX_ELEMENTS)
+        return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
     def evaluate(
         cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
     ) -> Array:
-        box = zip(attrs["starts"], attrs["limits"], attrs["strides"], strict=True)
-        return np.ascontiguousarray(args[0][tuple(slice(*b) for b in box)])
+        return linear.slice_box(args[0], **attrs)
+
+
+class Gather(PartyOperation):
+    """Entry i along ``axis`` of the result is entry indices[i] of x; an index may repeat."""
+
+    name = "party.gather"
+    operands = ("x",)
+    attributes = {
+        "axis": Attr("int", "axis, not negative"),
+        "indices": Attr("ints", "public entries of the axis, not negative"),
+    }
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        x = ring_type(cls, types[0])
+        return (ring_result(cls, shapes.gather(cls, x, **attrs), x.ring, x.place),)
+
+    @classmethod
+    def evaluate(
+        cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
+    ) -> Array:
+        return linear.gather(args[0], **attrs)
 
 
 class Concat(PartyOperation):
@@ -166,18 +178,12 @@ class Concat(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        if not types:
-            raise fail(cls, "needs an operand")
         xs = [ring_type(cls, t) for t in types]
-        axis, first = attrs["axis"], xs[0]
-        if not 0 <= axis < len(first.shape):
-            raise fail(cls, f"axis {axis} of {first}")
+        shape = shapes.concat(cls, xs, attrs["axis"])
+        first = xs[0]
         for x in xs:
-            rest = (x.shape[:axis], x.shape[axis + 1 :], x.ring, x.place)
-            if rest != (first.shape[:axis], first.shape[axis + 1 :], first.ring, first.place):
-                raise fail(cls, f"{first} and {x} do not concatenate along {axis}")
-        size = sum(x.shape[axis] for x in xs)
-        shape = (*first.shape[:axis], size, *first.shape[axis + 1 :])
+            if (x.ring, x.place) != (first.ring, first.place):
+                raise fail(cls, f"{first} and {x} differ in ring or place")
         return (ring_result(cls, shape, first.ring, first.place),)
 
     @classmethod
@@ -187,14 +193,24 @@ class Concat(PartyOperation):
         return np.concatenate(args, axis=attrs["axis"])
 
 
-def _pairs(cls: type[Operation], types: Sequence[Type]) -> list[tuple[RingType, RingType]]:
-    xs = [ring_type(cls, t) for t in types]
-    if not xs or len(xs) % 2 or len({(x.ring, x.place) for x in xs}) != 1:
-        raise fail(cls, "needs pairs of ring tensors of one ring at one place")
-    pairs = list(zip(xs[0::2], xs[1::2], strict=True))
-    same_types(cls, [a for a, _ in pairs])
-    same_types(cls, [b for _, b in pairs])
-    return pairs
+class ReduceSum(PartyOperation):
+    """The sum over ``axes``, which the result has no more; zero where an axis is empty."""
+
+    name = "party.reduce_sum"
+    operands = ("x",)
+    attributes = {"axes": Attr("ints", "axes summed, rising")}
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        x = ring_type(cls, types[0])
+        return (ring_result(cls, shapes.reduce(cls, x, attrs["axes"]), x.ring, x.place),)
+
+    @classmethod
+    def evaluate(
+        cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
+    ) -> Array:
+        (x,) = args
+        return np.asarray(x.sum(axis=attrs["axes"], dtype=x.dtype))
 
 
 class Conv(PartyOperation):
@@ -211,15 +227,12 @@ class Conv(PartyOperation):
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        x, w = _pairs(cls, types)[0]
+        x, w = ring_pairs(cls, types)[0]
         sizes = (*x.shape, *w.shape, attrs["groups"])
         sizes += (*attrs["strides"], *attrs["pads"], *attrs["dilations"])
         if max(sizes) > MAX_CONV_SIZE:
             raise fail(cls, f"sizes of a convolution are at most {MAX_CONV_SIZE}, not {max(sizes)}")
-        try:
-            shape = linear.conv_output_shape(x.shape, w.shape, **attrs)
-        except ValueError as error:
-            raise fail(cls, str(error)) from None
+        shape = shapes.conv(cls, x, w, **attrs)
         return (ring_result(cls, shape, x.ring, x.place),)
 
     @classmethod
@@ -233,17 +246,15 @@ class Conv(PartyOperation):
 
 
 class MatMul(PartyOperation):
-    """Sum over operand pairs of a [M,K] times b [K,N]."""
+    """Sum over operand pairs of a [...,M,K] times b [...,K,N], matrix by matrix, or one b [K,N]."""
 
     name = "party.matmul"
     operands = ("ab*",)
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
-        a, b = _pairs(cls, types)[0]
-        if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[1] != b.shape[0]:
-            raise fail(cls, f"product of {a} and {b}")
-        return (ring_result(cls, (a.shape[0], b.shape[1]), a.ring, a.place),)
+        a, b = ring_pairs(cls, types)[0]
+        return (ring_result(cls, shapes.matmul_stack(cls, a, b), a.ring, a.place),)
 
     @classmethod
     def evaluate(

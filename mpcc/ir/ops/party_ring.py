@@ -17,6 +17,7 @@ from mpcc.ir.ops.party_base import (
     bits_type,
     check_lanes,
     fail,
+    ring_pairs,
     ring_result,
     ring_type,
     same_types,
@@ -77,16 +78,27 @@ class Sub(_RingBinary):
         return args[0] - args[1]
 
 
-class Mul(_RingBinary):
-    """a * b, elementwise."""
+class Mul(PartyOperation):
+    """Sum over operand pairs of a * b, elementwise."""
 
     name = "party.mul"
+    operands = ("ab*",)
+    elementwise = True
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        a, b = ring_pairs(cls, types)[0]
+        same_types(cls, (a, b))
+        return (a,)
 
     @classmethod
     def evaluate(
         cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
     ) -> Array:
-        return args[0] * args[1]
+        total = args[0] * args[1]
+        for a, b in zip(args[2::2], args[3::2], strict=True):
+            total = total + a * b
+        return np.asarray(total)
 
 
 class _RingUnary(PartyOperation):

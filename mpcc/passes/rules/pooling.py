@@ -12,9 +12,11 @@ from mpcc.ir.types import TensorType, element_count
 
 __all__ = ["RULES", "MaxPoolBeforeRelu"]
 
+_MONOTONE = (tensor.Relu.name, tensor.Clip.name)
+
 
 class MaxPoolBeforeRelu(Rule[Op]):
-    """maxpool(relu(x)) = relu(maxpool(x)), since relu is monotone and padding never wins.
+    """maxpool(relu(x)) = relu(maxpool(x)), and so for clip: both are monotone, padding never wins.
 
     It pays when the pooled tensor is smaller: a secure relu costs the same for every element.
     """
@@ -23,14 +25,14 @@ class MaxPoolBeforeRelu(Rule[Op]):
     anchors: ClassVar[tuple[str, ...]] = (tensor.MaxPool.name,)
 
     def match(self, op: Op) -> Op | None:
-        """A maxpool of a relu."""
+        """A maxpool of a relu or clip."""
         source = op.operands[0].op
-        return source if source is not None and source.name == tensor.Relu.name else None
+        return source if source is not None and source.name in _MONOTONE else None
 
     def check(self, op: Op, match: Op, rewriter: Rewriter) -> str:
-        """The relu must vanish, and the pooled tensor must be smaller."""
+        """The relu or clip must vanish, and the pooled tensor must be smaller."""
         if not rewriter.only_user(match.result, op):
-            return "the relu has other users and would be computed twice"
+            return f"the {match.name.partition('.')[2]} has other users and would be computed twice"
         before, after = match.result.type, op.result.type
         if not isinstance(before, TensorType) or not isinstance(after, TensorType):
             return "not a tensor"
@@ -41,7 +43,9 @@ class MaxPoolBeforeRelu(Rule[Op]):
     def rewrite(self, op: Op, match: Op, rewriter: Rewriter) -> None:
         """Pool first."""
         pooled = rewriter.insert(tensor.MaxPool, match.operands, op.attrs, op.loc)
-        rewriter.replace(op.result, rewriter.insert(tensor.Relu, [pooled], {}, match.loc))
+        rewriter.replace(
+            op.result, rewriter.insert(match.definition, [pooled], match.attrs, match.loc)
+        )
 
 
 RULES: Sequence[Rule[Any]] = (MaxPoolBeforeRelu(),)

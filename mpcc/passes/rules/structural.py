@@ -1,16 +1,25 @@
-"""Rules that compose or remove transposes, reshapes and pads."""
+"""Rules that compose, move or remove transposes, and drop ops that change nothing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mpcc.ir.core import Op
+from mpcc.ir.core import Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.rewrite import Rewriter, Rule
 from mpcc.ir.types import TensorType
+from mpcc.passes.rules.affine import is_constant
 
-__all__ = ["RULES", "ComposeReshapes", "ComposeTransposes", "DropIdentity", "TransposeAsReshape"]
+__all__ = [
+    "RULES",
+    "ComposeReshapes",
+    "ComposeTransposes",
+    "DropIdentity",
+    "TransposeAfterElementwise",
+    "TransposeAsReshape",
+]
 
 
 def _shape(op: Op) -> tuple[int, ...]:
@@ -24,27 +33,132 @@ def _producer(op: Op, name: str) -> Op | None:
     return source if source is not None and source.name == name else None
 
 
+def _ones(values: Sequence[int]) -> bool:
+    return all(v == 1 for v in values)
+
+
+def _is_identity(op: Op) -> bool:
+    """Whether the result is the operand; types are compared by whoever asks."""
+    attrs = op.attrs
+    match op.name:
+        case tensor.Transpose.name:
+            return bool(attrs["perm"] == tuple(range(len(attrs["perm"]))))
+        case tensor.Gather.name:
+            return bool(attrs["indices"] == tuple(range(_shape(op)[attrs["axis"]])))
+        case tensor.Take.name:
+            return bool(attrs["indices"] == tuple(range(len(attrs["indices"]))))
+        case tensor.MaxPool.name | tensor.SumPool.name:
+            # A kernel of one with padding or steps changes the shape, unless both cancel.
+            return _ones((*attrs["kernel"], *attrs["strides"])) and not any(attrs["pads"])
+        case tensor.Clip.name:
+            return bool(attrs["lo"] == -math.inf and attrs["hi"] == math.inf)
+        case tensor.Concat.name:
+            return len(op.operands) == 1
+    # Reshape, broadcast, pad and a slice change the shape if anything; sums of no axis nothing.
+    return op.name != tensor.ReduceSum.name or not attrs["axes"]
+
+
 class DropIdentity(Rule[bool]):
-    """A transpose, reshape or pad that changes nothing is dropped."""
+    """A structural op, pool or clip that changes nothing is dropped."""
 
     name = "drop-identity"
     anchors: ClassVar[tuple[str, ...]] = (
         tensor.Transpose.name,
         tensor.Reshape.name,
         tensor.Pad.name,
+        tensor.Slice.name,
+        tensor.Broadcast.name,
+        tensor.Gather.name,
+        tensor.Take.name,
+        tensor.Concat.name,
+        tensor.MaxPool.name,
+        tensor.SumPool.name,
+        tensor.ReduceSum.name,
+        tensor.Clip.name,
     )
 
     def match(self, op: Op) -> bool | None:
-        """Axes in their order, or the shape of the operand."""
-        if op.name == tensor.Transpose.name:
-            same = op.attrs["perm"] == tuple(range(len(op.attrs["perm"])))
-        else:
-            same = op.result.type == op.operands[0].type
+        """The type of the operand, and its elements in their places."""
+        same = op.operands and op.result.type == op.operands[0].type and _is_identity(op)
         return True if same else None
 
     def rewrite(self, op: Op, match: bool, rewriter: Rewriter) -> None:
         """Use the operand."""
         rewriter.replace(op.result, op.operands[0])
+
+
+class TransposeAfterElementwise(Rule[tuple[int, ...]]):
+    """f(transpose(x), ...) = transpose(f(x, ...)) for elementwise f.
+
+    Transposes move towards the outputs until they meet the inverse ones: a model that was exported
+    from another layout has one layout then. Constants are transposed at their owner.
+    """
+
+    name = "transpose-after-elementwise"
+    anchors: ClassVar[tuple[str, ...]] = (
+        tensor.Relu.name,
+        tensor.Clip.name,
+        tensor.Scale.name,
+        tensor.Floor.name,
+        tensor.Add.name,
+        tensor.Sub.name,
+        tensor.Mul.name,
+        tensor.Maximum.name,
+    )
+
+    def match(self, op: Op) -> tuple[int, ...] | None:
+        """Operands are transposes by one permutation, and have as many axes as the result."""
+        found = {
+            v.op.attrs["perm"]
+            for v in op.operands
+            if v.op is not None and v.op.name == tensor.Transpose.name and not is_constant(v)
+        }
+        (perm,) = found if len(found) == 1 else ((),)
+        rank = len(op.result.type.shape) if isinstance(op.result.type, TensorType) else 0
+        return perm if perm and len(perm) == rank else None
+
+    def check(self, op: Op, match: tuple[int, ...], rewriter: Rewriter) -> str:
+        """The others are constants; nobody else needs the transposed operands."""
+        for value in op.operands:
+            source = value.op
+            if is_constant(value):
+                continue
+            if source is None or not _is_transpose(source, match):
+                return "another operand is not transposed"
+            if not rewriter.only_user(value, op):
+                return "the transpose has other users"
+        return ""
+
+    def rewrite(self, op: Op, match: tuple[int, ...], rewriter: Rewriter) -> None:
+        """The op first."""
+        inverse = tuple(sorted(range(len(match)), key=match.__getitem__))
+        operands = []
+        for value in op.operands:
+            source = value.op
+            if source is not None and _is_transpose(source, match) and not is_constant(value):
+                operands.append(source.operands[0])
+            else:
+                operands.append(_transposed_constant(value, inverse, op.loc, rewriter))
+        new = rewriter.insert(op.definition, operands, op.attrs, op.loc)
+        rewriter.replace(
+            op.result, rewriter.insert(tensor.Transpose, [new], {"perm": match}, op.loc)
+        )
+
+
+def _is_transpose(op: Op, perm: tuple[int, ...]) -> bool:
+    return op.name == tensor.Transpose.name and op.attrs["perm"] == perm
+
+
+def _transposed_constant(
+    value: Value, perm: tuple[int, ...], loc: str, rewriter: Rewriter
+) -> Value:
+    shape = value.type.shape if isinstance(value.type, TensorType) else ()
+    full = (1,) * (len(perm) - len(shape)) + shape
+    if full != shape:
+        value = rewriter.insert(tensor.Reshape, [value], {"shape": full}, loc)
+    if _ones(full):
+        return value
+    return rewriter.insert(tensor.Transpose, [value], {"perm": perm}, loc)
 
 
 class ComposeTransposes(Rule[Op]):
@@ -104,5 +218,6 @@ RULES: Sequence[Rule[Any]] = (
     ComposeTransposes(),
     TransposeAsReshape(),
     ComposeReshapes(),
+    TransposeAfterElementwise(),
 )
 """In the order in which they are tried."""

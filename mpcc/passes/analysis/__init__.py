@@ -1,0 +1,1 @@
+"""Parts of the format analysis: what enters a model, ranges by policy, the search for formats."""

@@ -1,0 +1,132 @@
+"""The float model with the decisions of a fixed-point run, to measure the error of the rest.
+
+A comparison, a floor or a position of a maximum jumps where its operands are too close to tell. The
+fixed-point program and the float model may then decide differently, and both are right. An error is
+therefore measured against the float model that decides, in such cases, as the program did. Where
+the program decides against a clear margin, the float model keeps its own decision, and the
+difference counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.ir.analysis.forms import declaration, is_real
+from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.interp import real
+from mpcc.ir.interp.fixed import Simulation, simulate
+from mpcc.ir.ops import tensor
+from mpcc.ir.phi import FormatOptions, Phi
+from mpcc.ir.types import BitType, SecureType
+from mpcc.passes.lower_tensor_to_secure import encode_weights
+from mpcc.passes.lowerings import RULES, Lowering
+
+__all__ = ["Program", "clamped_reference"]
+
+Array = npt.NDArray[Any]
+Decide = Callable[[Op, tuple[Array, ...], list[Array]], tuple[Array, ...]]
+
+
+class Program:
+    """A model in given formats, to be compared with the float model.
+
+    Args:
+        module: the tensor module.
+        constants: its weights by name.
+        phi: its formats.
+        options: those of the analysis.
+    """
+
+    def __init__(
+        self, module: Module, constants: Mapping[str, Array], phi: Phi, options: FormatOptions
+    ) -> None:
+        lowering = Lowering(module, phi, options, RULES)
+        self.module = module
+        self.constants = constants
+        self.clamps = dict(phi.clamps)
+        self.tolerance = options.max_error
+        self.secure = lowering.run()
+        self.weights = encode_weights(constants, self.secure)
+        index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
+        # The jumping result is the last one.
+        self._jumps: dict[Op, tuple[int, Value]] = {}
+        for op in module.main.ops:
+            if op.definition is not tensor.Output and declaration(op).discontinuous:
+                lowered = lowering.lowered(op.results[-1])
+                self._jumps[op] = (index[lowered], lowered)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the model has operators that jump."""
+        return bool(self._jumps)
+
+    def run(self, sample: Mapping[str, Array], seed: int) -> Simulation:
+        """A run with random coins; what it decided is kept."""
+        keep = {i for i, _ in self._jumps.values()}
+        return simulate(
+            self.secure,
+            self.weights,
+            sample,
+            "random",
+            seed=seed,
+            check_ranges=False,
+            keep_raw=keep,
+        )
+
+    def reference(self, sample: Mapping[str, Array], run: Simulation) -> dict[str, Array]:
+        """Float outputs with the program's clamps, and with its decisions where they are open."""
+
+        def decide(op: Op, results: tuple[Array, ...], operands: list[Array]) -> tuple[Array, ...]:
+            if op not in self._jumps:
+                return results
+            position, value = self._jumps[op]
+            found = _numbers(value, run.raw[position])
+            own = results[-1]
+            reals = [a for v, a in zip(op.operands, operands, strict=True) if is_real(v)]
+            size = max((float(np.abs(a).max(initial=0.0)) for a in reals), default=0.0)
+            # As for outputs: beyond 2^8 an absolute budget is finer than binary32.
+            tolerance = self.tolerance * max(1.0, size / 256)
+            open_ = declaration(op).allows(op.attrs, operands, found, tolerance)
+            return (*results[:-1], np.where(open_, found, own).astype(own.dtype))
+
+        return clamped_reference(self.module, self.constants, sample, self.clamps, decide)
+
+
+def _numbers(value: Value, raw: Array) -> Array:
+    """Raw words, or bits, as real numbers."""
+    if isinstance(value.type, BitType):
+        return raw.astype(np.float64)
+    assert isinstance(value.type, SecureType)
+    return np.ldexp(raw.astype(np.float64), -value.type.frac)
+
+
+def clamped_reference(
+    module: Module,
+    constants: Mapping[str, Array],
+    sample: Mapping[str, Array],
+    clamps: Mapping[int, int],
+    decide: Decide | None = None,
+) -> dict[str, Array]:
+    """The float model with clamps behind some ops, and with decisions of somebody else."""
+    values: dict[Value, Array] = {}
+    outputs: dict[str, Array] = {}
+    for i, op in enumerate(module.main.ops):
+        operands = [values[v] for v in op.operands]
+        if op.definition is tensor.Output:
+            outputs[op.attrs["name"]] = operands[0]
+            continue
+        results = real.evaluate(op, operands, constants, sample, np.float64)
+        if decide is not None:
+            results = decide(op, results, operands)
+        if i in clamps:
+            bound = 2.0 ** clamps[i]
+            results = tuple(
+                np.clip(r, -bound, bound) if is_real(v) else r
+                for v, r in zip(op.results, results, strict=True)
+            )
+        values.update(zip(op.results, results, strict=True))
+    return outputs

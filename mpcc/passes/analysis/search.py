@@ -1,0 +1,190 @@
+"""The search for the cheapest fraction bits whose measured error meets the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.errors import MpccError
+from mpcc.ir.analysis.ranges import Observed
+from mpcc.ir.core import Module
+from mpcc.ir.interp.fixed import Simulation
+from mpcc.ir.phi import FormatOptions, Phi
+from mpcc.passes.analysis.decisions import Program, clamped_reference
+from mpcc.passes.analysis.inputs import FEWEST_FRAC, Inputs
+from mpcc.passes.analysis.ranges import NoFitError, Ranges
+
+__all__ = ["SAFETY", "Search"]
+
+Array = npt.NDArray[Any]
+
+_FIRST_FRAC, _PROBE = 16, 6
+_MOST = 28
+_FRAC_COST, _WEIGHT_FRAC_COST = 11, 3
+"""Bits over all links per element and fraction bit: a comparison grows by about 11 bits with every
+bit of its width, a truncation by 3 with every bit that it drops (docs/numbers.md)."""
+
+SAFETY = 2.0
+"""The measured error times this must stay within the budget: other inputs err more."""
+
+_SEARCH_SAMPLES = 2
+_CHECK_SAMPLES = 8
+
+
+class Search:
+    """One search.
+
+    Args:
+        module: the tensor module.
+        constants: its weights by name.
+        options: see :class:`FormatOptions`.
+        ranges: formats at given fraction bits.
+        inputs: enforced ranges.
+        samples: input dicts on which errors are measured.
+        observed: what the float model did on these samples; None if it has not run.
+
+    Attributes:
+        measured: largest error of every output, over the samples last measured.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        constants: Mapping[str, Array],
+        options: FormatOptions,
+        ranges: Ranges,
+        inputs: Inputs,
+        samples: Sequence[Mapping[str, Array]],
+        observed: Observed | None,
+    ) -> None:
+        self.module = module
+        self.constants = constants
+        self.options = options
+        self.ranges = ranges
+        self.inputs = inputs
+        self.samples = samples
+        self.observed = observed
+        self.measured: dict[str, float] = {}
+        self._fitting: dict[tuple[int, int], Phi | None] = {}
+        self._failure: NoFitError | None = None
+        self._clamped: dict[tuple[int, tuple[tuple[int, int], ...]], dict[str, Array]] = {}
+
+    def _reference(self, program: Program, n: int, run: Simulation) -> dict[str, Array]:
+        """Float outputs of sample n, with the clamps of Phi and the program's open decisions."""
+        if program.decides:
+            return program.reference(self.samples[n], run)
+        if not program.clamps and self.observed is not None:
+            return self.observed.outputs[n]
+        key = (n, tuple(program.clamps.items()))
+        if key not in self._clamped:
+            self._clamped[key] = clamped_reference(
+                self.module, self.constants, self.samples[n], program.clamps
+            )
+        return self._clamped[key]
+
+    def _error(self, phi: Phi, count: int) -> float:
+        """Largest measured error over the budget, times the safety factor; <= 1 is good."""
+        program = Program(self.module, self.constants, phi, self.options)
+        worst = 0.0
+        self.measured = {}
+        available = len(self.samples) if self.observed else min(len(self.samples), _CHECK_SAMPLES)
+        for n in _spread(available, count):
+            sample = {k: np.clip(v, *self.inputs.ranges[k]) for k, v in self.samples[n].items()}
+            run = program.run(sample, n)
+            for name, reference in self._reference(program, n, run).items():
+                error = float(np.abs(run.outputs[name] - reference).max(initial=0.0))
+                scale = float(np.abs(reference).max(initial=0.0))
+                self.measured[name] = max(error, self.measured.get(name, 0.0))
+                # Beyond 2^8, binary32 models are themselves less exact than an absolute budget.
+                budget = self.options.max_error * max(1.0, scale / 256)
+                worst = max(worst, error * SAFETY / budget)
+            if worst > 1 and count == _CHECK_SAMPLES:
+                break
+        return worst
+
+    def _fit(self, frac: int, weight_frac: int) -> Phi | None:
+        """Phi at these fraction bits, None if a layer does not fit; computed once."""
+        key = (frac, weight_frac)
+        if key not in self._fitting:
+            try:
+                self._fitting[key] = self.ranges.formats(frac, weight_frac)
+            except NoFitError as failure:
+                self._failure = failure
+                self._fitting[key] = None
+        return self._fitting[key]
+
+    def run(self) -> Phi:
+        """The cheapest pair of fraction bits whose measured error meets the budget.
+
+        The error is close to a * 2^-frac + b * 2^-weight_frac. Two simulations give a and b; the
+        cheapest pair that this predicts to be good is then measured on more samples, and a and b
+        are corrected until measurement agrees.
+        """
+        start = _FIRST_FRAC
+        # A product of two activations has twice their fraction, so that either may fit alone.
+        while (low := self._fit(start, start + _PROBE)) is None or (
+            high := self._fit(start + _PROBE, start)
+        ) is None:
+            start -= 1
+            if start < FEWEST_FRAC:
+                raise self._no_room()
+        e1, e2 = self._error(low, _SEARCH_SAMPLES), self._error(high, _SEARCH_SAMPLES)
+        ratio = 2.0**-_PROBE
+        a = max(e1 - ratio * e2, 0.0) / (1 - ratio**2) * 2.0**start
+        b = max(e2 - ratio * e1, 0.0) / (1 - ratio**2) * 2.0**start
+        pairs = [
+            (f, w) for f in range(FEWEST_FRAC, _MOST + 1) for w in range(FEWEST_FRAC, _MOST + 1)
+        ]
+        pairs.sort(key=lambda p: (_FRAC_COST * p[0] + _WEIGHT_FRAC_COST * p[1], p))
+        correction, reached = 1.0, math.inf
+        for frac, weight_frac in pairs:
+            predicted = a * 2.0**-frac + b * 2.0**-weight_frac
+            if predicted * correction > 1:
+                continue
+            phi = self._fit(frac, weight_frac)
+            if phi is None:
+                continue
+            error = self._error(phi, _CHECK_SAMPLES)
+            reached = min(reached, error)
+            if error <= 1:
+                return phi
+            if predicted > 0:
+                correction = max(correction, error / predicted)
+        raise self._no_precision(reached)
+
+    def _no_precision(self, reached: float) -> MpccError:
+        # Without a pair that was predicted to do, the finest one tells how far it goes.
+        if not math.isfinite(reached):
+            finest = max((k for k, v in self._fitting.items() if v is not None), key=sum)
+            phi = self._fitting[finest]
+            assert phi is not None
+            reached = self._error(phi, _SEARCH_SAMPLES)
+        worst = "" if self._failure is None else self._failure.op.loc or self._failure.op.name
+        return MpccError.of(
+            "E-range-error",
+            f"no format keeps every output within {self.options.max_error:g}; about "
+            f"{reached * self.options.max_error:.2g} can be promised",
+            worst and f"the widest range is that of {worst}",
+            "give --calibrate DATA.npz or a narrower --input-range, or allow a larger error with --max-error",
+        )
+
+    def _no_room(self) -> MpccError:
+        assert self._failure is not None
+        op, failure = self._failure.op, self._failure
+        return MpccError.of(
+            "E-range-fit",
+            f"the range of {op.name} does not fit the ring: it takes {failure.bits} bits where "
+            f"{failure.room} are left beside the fraction",
+            op.loc or f"op {self.ranges.index[op.results[0]]}",
+            "give --calibrate DATA.npz, or a narrower --input-range",
+        )
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Up to ``count`` of ``total`` indices, evenly spread."""
+    count = min(count, total)
+    return sorted({round(i * (total - 1) / max(count - 1, 1)) for i in range(count)})

@@ -1,0 +1,323 @@
+"""Formats that disclose nothing: made from the architecture and declared ranges alone.
+
+For ``--disclose none``. :func:`declared_phi` has no argument through which a weight or a sample
+could come in, and the leak checker calls it again to see that an artifact which claims to disclose
+nothing has the formats that it gives. :func:`analyse_declared` runs at the model owner: it checks
+that the weights and data keep what was declared, and measures the error; all that it can do is to
+refuse. See docs/numbers.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.analysis.forms import forms
+from mpcc.ir.analysis.ranges import Intervals, Observed, observe
+from mpcc.ir.core import Module, Op
+from mpcc.ir.intervals import Enclosure, Interval
+from mpcc.ir.ops import tensor
+from mpcc.ir.phi import BITS_MIN, DECLARED, DEFAULT_WEIGHT_RANGE, FormatOptions, Phi
+from mpcc.ir.types import Shape, TensorType, element_count
+from mpcc.passes.analyse import Analysis, layers
+from mpcc.passes.analysis.decisions import Program
+from mpcc.passes.analysis.inputs import FEWEST_FRAC, Inputs, input_ranges, random_samples
+from mpcc.passes.analysis.ranges import NoFitError, Ranges
+from mpcc.passes.analysis.search import SAFETY
+from mpcc.passes.lower_tensor_to_secure import range_bits
+
+__all__ = ["analyse_declared", "declared_phi"]
+
+Array = npt.NDArray[Any]
+Samples = Sequence[Mapping[str, Array]]
+
+_MOST = 16
+"""Fraction bits that are tried first where none are declared."""
+
+_SLACK = 1 + 2.0**-40
+"""Covers binary64 rounding of a bound."""
+
+_CHECKED = 8
+"""Samples on which the error is measured."""
+
+
+def _bits(bound: float) -> int:
+    """Smallest b with x < 2^b for every x < bound."""
+    mantissa, exponent = math.frexp(bound)
+    return exponent - 1 if mantissa == 0.5 else exponent
+
+
+def _shape(op: Op, operand: int) -> Shape:
+    type_ = op.operands[operand].type
+    assert isinstance(type_, TensorType)
+    return type_.shape
+
+
+def _everywhere(lo: float, hi: float, shape: Shape) -> Interval:
+    """One interval for all elements, without memory for each."""
+    return Interval(np.broadcast_to(lo, shape), np.broadcast_to(hi, shape))
+
+
+def _even(x: Interval) -> Interval:
+    """The interval that covers those of all elements."""
+    if not x.lo.size:
+        return x
+    return _everywhere(float(x.lo.min()), float(x.hi.max()), x.lo.shape)
+
+
+class _Intervals(Intervals):
+    """Bounds that the architecture gives: all weights, and all elements of a value, alike."""
+
+    weight_range: float
+
+    def _enclose(self, op: Op) -> Enclosure:
+        if op.definition is tensor.Weight:
+            bound = self.weight_range + self.rounding.constant_error
+            return Enclosure((_everywhere(-bound, bound, op.attrs["shape"]),))
+        if op.definition in (tensor.Conv, tensor.MatMul):
+            return self._product(op)
+        found = super()._enclose(op)
+        return Enclosure(tuple(map(_even, found.results)), found.inner)
+
+    def _product(self, op: Op) -> Enclosure:
+        """By the number of terms of a sum.
+
+        The general rule would give little more, for far more time: it convolves whole arrays.
+        """
+        sizes = [self.values[v].magnitude for v in op.operands]
+        if op.definition is tensor.Conv:
+            terms = element_count(_shape(op, 1)[1:])
+        else:
+            terms = _shape(op, 0)[-1]
+        product = terms * sizes[0] * sizes[1] * _SLACK
+        added = sizes[2] if len(sizes) == 3 else 0.0
+        bound = (product + added + self.rounding.unit) * _SLACK
+        type_ = op.result.type
+        assert isinstance(type_, TensorType)
+        return Enclosure((_everywhere(-bound, bound, type_.shape),), max(product, added))
+
+    def clip(self, op: Op, bits: int) -> None:
+        super().clip(op, bits)
+        for value in op.results:
+            self.values[value] = _even(self.values[value])
+
+
+class _Declared(Ranges):
+    """Formats at given fraction bits, from declared ranges."""
+
+    def __init__(self, module: Module, options: FormatOptions, inputs: Inputs) -> None:
+        self.weight_range = options.weight_range or DEFAULT_WEIGHT_RANGE
+        bits = max(_bits(self.weight_range), BITS_MIN)
+        super().__init__(module, {}, options, "proved", inputs, None, bits)
+
+    def intervals(self, frac: int, weight_frac: int) -> Intervals:
+        found = _Intervals(self.module, {}, frac, weight_frac, self.inputs.ranges)
+        found.weight_range = self.weight_range
+        return found
+
+    def formats(self, frac: int, weight_frac: int) -> Phi:
+        if self.options.value_range is None:
+            return super().formats(frac, weight_frac)
+        promised = max(_bits(self.options.value_range), BITS_MIN)
+        intervals = self.intervals(frac, weight_frac)
+        ranged = {i for i, _ in self.ranged()}
+        ranges: dict[int, int] = {}
+        for i, op in enumerate(self.ops):
+            size = intervals.step(op)
+            if i not in ranged:
+                continue
+            ranges[i] = max(range_bits(size), BITS_MIN)
+            if op.definition is not tensor.Input and ranges[i] > promised:
+                ranges[i] = promised
+                intervals.clip(op, promised)
+        self.check_fit(ranges, {}, frac, weight_frac)
+        table = tuple(sorted(ranges.items()))
+        return Phi(DECLARED, 64, frac, weight_frac, self.weight_bits, (), table)
+
+
+def _declare(module: Module, options: FormatOptions) -> tuple[Phi, Inputs]:
+    forms(module.main)  # refuses operators without a secure form
+    inputs = input_ranges(module, None, options, "proved")
+    ranges = _Declared(module, options, inputs)
+    wanted = options.fraction_bits
+    failure: NoFitError | None = None
+    for frac in range(_MOST, FEWEST_FRAC - 1, -1) if wanted is None else (wanted,):
+        try:
+            return ranges.formats(frac, frac), inputs
+        except NoFitError as error:
+            failure = error
+    assert failure is not None
+    raise MpccError.of(
+        "E-range-fit",
+        f"the declared range of {failure.op.name} does not fit the ring: it takes {failure.bits} "
+        f"bits where {failure.room} are left beside the fraction",
+        failure.op.loc or failure.op.name,
+        "declare a narrower --value-range, --weight-range or --input-range, or fewer "
+        "--fraction-bits",
+    )
+
+
+def declared_phi(module: Module, options: FormatOptions) -> Phi:
+    """The formats of a tensor module, from its architecture and the options alone.
+
+    Args:
+        module: a verified tensor module; it holds no weights.
+        options: with ``disclose`` none; the declared ranges.
+
+    Raises:
+        MpccError: ``E-range-fit`` (an op's range does not fit the ring; names it),
+            ``E-range-name`` (a range of an input that the model does not have), ``E-lower-op``.
+    """
+    return _declare(module, options)[0]
+
+
+# --- the owner's part ----------------------------------------------------------------------------
+
+
+def _check_weights(module: Module, constants: Mapping[str, Array], phi: Phi) -> None:
+    problems = []
+    # Encoding may round up by so much, and must stay below the end.
+    room = 2.0 ** -(min(phi.frac, phi.weight_frac) + 1)
+    for op in module.main.walk(tensor.Weight.name):
+        name = op.attrs["name"]
+        array = np.asarray(constants[name], np.float64)
+        # Not (size >= limit), which would let NaN through.
+        if not float(np.abs(array).max(initial=0.0)) + room < 2.0**phi.weight_bits:
+            problems.append(
+                Diagnostic(
+                    "E-range-weights",
+                    f"weight {name} is not within the declared range of {2.0**phi.weight_bits:g}",
+                    op.loc or name,
+                    f"declare a wider one, such as --weight-range {2.0 ** (phi.weight_bits + 1):g}",
+                )
+            )
+    collect(problems)
+
+
+def _check_samples(samples: Samples, inputs: Inputs) -> None:
+    """Refuse calibration data that the client would refuse."""
+    collect(
+        Diagnostic(
+            "E-range-input",
+            f"calibration data of {name} leave the declared range [{lo}, {hi}]",
+            "--input-range",
+            "widen the range, or scale the data",
+        )
+        for name, (lo, hi) in inputs.ranges.items()
+        if any(
+            float(np.abs(sample[name]).max(initial=0.0)) > max(abs(lo), abs(hi))
+            for sample in samples
+        )
+    )
+
+
+def _check_promise(module: Module, phi: Phi, observed: Observed) -> None:
+    """Refuse samples that leave a range which the owner promised."""
+    ops = module.main.ops
+    collect(
+        Diagnostic(
+            "E-range-values",
+            f"{ops[i].name} leaves the promised range of {2.0**bits:g}",
+            ops[i].loc or f"op {i}",
+            "promise a wider --value-range",
+        )
+        for i, bits in phi.ranges
+        if not observed.magnitude[i] < 2.0**bits
+    )
+
+
+def _measure(
+    module: Module,
+    constants: Mapping[str, Array],
+    phi: Phi,
+    options: FormatOptions,
+    samples: Samples,
+    observed: Observed,
+) -> tuple[dict[str, float], bool]:
+    """Largest error of every output against the float model; whether all keep the budget."""
+    program = Program(module, constants, phi, options)
+    measured: dict[str, float] = {}
+    good = True
+    for n in range(0, len(samples), math.ceil(len(samples) / _CHECKED)):
+        run = program.run(samples[n], n)
+        decided = program.reference(samples[n], run) if program.decides else observed.outputs[n]
+        for name, reference in decided.items():
+            error = float(np.abs(run.outputs[name] - reference).max(initial=0.0))
+            scale = float(np.abs(reference).max(initial=0.0))
+            measured[name] = max(error, measured.get(name, 0.0))
+            # As in the search: beyond 2^8 an absolute budget is finer than binary32.
+            good = good and error * SAFETY <= options.max_error * max(1.0, scale / 256)
+    return measured, good
+
+
+def analyse_declared(
+    module: Module,
+    constants: Mapping[str, Array],
+    calibration: Samples = (),
+    options: FormatOptions | None = None,
+) -> Analysis:
+    """Declared formats, after checking at the owner that weights and data keep the declaration.
+
+    Args:
+        module: a verified tensor module.
+        constants: its weights by name.
+        calibration: input dicts, one per sample; without them the checks use random inputs.
+        options: with ``disclose`` none.
+
+    Raises:
+        MpccError: as :func:`declared_phi`; ``E-range-weights`` (weights outside the declared
+            range, all of them), ``E-range-input``, ``E-range-values`` (values outside the promised
+            range, all ops), ``E-range-error`` (the measured error exceeds the budget).
+    """
+    chosen = options or FormatOptions(disclose="none")
+    phi, inputs = _declare(module, chosen)
+    _check_weights(module, constants, phi)
+    samples = list(calibration) or random_samples(module, inputs.ranges)
+    _check_samples(samples, inputs)
+    observed = observe(module, constants, samples)
+    if phi.policy == DECLARED:
+        _check_promise(module, phi, observed)
+    measured, good = _measure(module, constants, phi, chosen, samples, observed)
+    if not good:
+        raise MpccError.of(
+            "E-range-error",
+            f"the declared formats do not keep every output within {chosen.max_error:g}",
+            "--disclose none",
+            "declare narrower ranges (--input-range, --weight-range, --value-range) or more "
+            "--fraction-bits, or allow a larger error with --max-error",
+        )
+    report = {
+        "policy": phi.policy,
+        "samples": len(calibration),
+        "frac": phi.frac,
+        "weight_frac": phi.weight_frac,
+        "measured_error": measured,
+        "max_error": chosen.max_error,
+        "safety": SAFETY,
+        "layers": layers(module, phi, observed),
+    }
+    return Analysis(phi, (*_notes(chosen, phi, bool(calibration)), *inputs.notes), report)
+
+
+def _notes(options: FormatOptions, phi: Phi, calibrated: bool) -> list[str]:
+    given = "" if options.weight_range is not None else " (--weight-range changes it)"
+    notes = [f"weights: declared to be within {2.0**phi.weight_bits:g}{given}"]
+    if phi.policy == DECLARED:
+        how = "the calibration data" if calibrated else "random inputs only"
+        notes.append(
+            f"ranges: promised to be within {options.value_range:g}, checked on {how}; what "
+            "happens beyond is undefined"
+        )
+    else:
+        notes.append(
+            "ranges: proved for all inputs and weights in their declared range "
+            "(--value-range X makes the program cheaper)"
+        )
+    if phi.clamps:
+        notes.append(f"{len(phi.clamps)} clamps were inserted")
+    return notes

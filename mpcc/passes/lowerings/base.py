@@ -1,0 +1,312 @@
+"""The driver of lower-tensor-to-secure: forms, fractions, truncations and constants.
+
+What an operator becomes is its rule's matter, one function per operator in this package. The driver
+gives a rule its operands in the form that the operator's kind demands (see
+:class:`~mpcc.ir.ops.tensor.base.Kind`), and takes the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from mpcc.errors import MpccError
+from mpcc.ir.analysis.forms import (
+    ACT,
+    BIT,
+    CONST,
+    POSITION,
+    Forms,
+    declaration,
+    factors,
+    forms,
+    kind_of,
+    multiplier_is_weight,
+)
+from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.define import Attributes, InferenceError, Operation
+from mpcc.ir.ops import secure, tensor
+from mpcc.ir.ops.tensor import Kind, TensorOperation
+from mpcc.ir.phi import FormatOptions, Phi
+from mpcc.ir.types import SecureType, Shape, TensorType, element_count
+
+__all__ = ["Lowering", "Rule", "Rules", "secure_type", "tensor_type"]
+
+Rule: TypeAlias = Callable[["Lowering", Op, Sequence[Value]], Sequence[Value]]
+"""(lowering, op, secure operands) -> secure results, one for each result of the op.
+
+The operands by the op's kind: PRODUCT: the factors alone; SUM: all, of one shape and one fraction;
+STRUCTURAL: all, of one fraction; NONLINEAR: activations; OUTPUT: the value at the activations'
+fraction; SOURCE: none.
+
+A tensor of truth values comes as bits, or as words 0 and 1 of no fraction: see
+:meth:`Lowering.word`. A tensor of positions comes at any fraction.
+"""
+
+Rules: TypeAlias = Mapping[type[TensorOperation], Rule]
+
+
+class Lowering:
+    """One run over @main; emits truncations and clamps where they are first needed.
+
+    Args:
+        module: a verified tensor module.
+        phi: its formats.
+        options: the options that the analysis had.
+        rules: a rule for every operator but ``tensor.weight``.
+
+    Raises:
+        MpccError: ``E-phi-mismatch``: Phi belongs to another module; ``E-lower-op``: an operator
+            without a rule.
+    """
+
+    def __init__(self, module: Module, phi: Phi, options: FormatOptions, rules: Rules) -> None:
+        self.source = module.main
+        self.phi = phi
+        self.options = options
+        self.rules = rules
+        self.target = Module("secure", {"range_policy": phi.policy})
+        self._clamps = dict(phi.clamps)
+        self._ranges = dict(phi.ranges)
+        self._plain: dict[Value, Value] = {}
+        self._activation: dict[Value, Value] = {}
+        self._constant: dict[tuple[Value, int], Value] = {}
+        self._words: dict[Value, Value] = {}
+        self._bits: dict[Value, int] = {}
+        self._index: dict[Value, int] = {}
+        self._names: dict[str, int] = {}
+        if not set(self._clamps) <= {i for i, op in enumerate(self.source.ops) if op.results}:
+            raise self._mismatch("a clamp on an op without a result")
+        self._forms: Forms = forms(self.source, self._clamps)
+
+    def run(self) -> Module:
+        """The lowered module.
+
+        Raises:
+            MpccError: ``E-lower-format``: a format does not fit the ring; names the op.
+        """
+        for index, op in enumerate(self.source.ops):
+            self._index.update(dict.fromkeys(op.results, index))
+            try:
+                self._lower(index, op)
+            except InferenceError as error:
+                raise MpccError.of("E-lower-format", str(error), op.loc or op.name) from None
+        return self.target
+
+    def lowered(self, value: Value) -> Value:
+        """What a value that is no constant became, as produced; after :meth:`run`."""
+        return self._plain[value]
+
+    def _mismatch(self, what: str) -> MpccError:
+        return MpccError.of("E-phi-mismatch", f"the formats are for another model: {what}")
+
+    def _rule(self, op: Op) -> Rule:
+        rule = self.rules.get(declaration(op))
+        if rule is None:
+            raise MpccError.of("E-lower-op", f"{op.name} has no secure form", op.loc)
+        return rule
+
+    def _lower(self, index: int, op: Op) -> None:
+        if op.results and all(self._forms.form[v] == CONST for v in op.results):
+            return  # encoded where it is used
+        kind = kind_of(op)
+        if kind.ranged != (index in self._ranges):
+            raise self._mismatch(f"op {index} is {op.name}")
+        results = self._rule(op)(self, op, self._operands(op, kind))
+        for value, lowered in zip(op.results, results, strict=True):
+            self._plain[value] = lowered
+            if kind.ranged:
+                self._bits[value] = self._ranges[index]
+            elif isinstance(lowered.type, SecureType):
+                self._bits[value] = lowered.type.width - lowered.type.frac
+
+    def _operands(self, op: Op, kind: Kind) -> list[Value]:
+        """The operands in the form that the kind demands; see :data:`Rule`."""
+        match kind:
+            case Kind.PRODUCT:
+                chosen = zip(factors(op), multiplier_is_weight(op, self._forms), strict=True)
+                return [
+                    self.const(v, self.phi.weight_frac) if is_weight else self.act(v)
+                    for v, is_weight in chosen
+                ]
+            case Kind.SUM:
+                frac = self._common_fraction(op)
+                shape = np.broadcast_shapes(*(tensor_type(v).shape for v in op.operands))
+                return [self.summand(v, frac, shape) for v in op.operands]
+            case Kind.STRUCTURAL:
+                frac = self._common_fraction(op)
+                return [self.summand(v, frac, tensor_type(v).shape) for v in op.operands]
+            case Kind.NONLINEAR:
+                return [self.act(v) for v in op.operands]
+            case Kind.OUTPUT:
+                (value,) = op.operands
+                x = self.taken(value)
+                if self._forms.form[value] in (BIT, POSITION):
+                    return [x]
+                return [self.act(value) if secure_type(x).frac > self.phi.frac else x]
+        return []
+
+    def _common_fraction(self, op: Op) -> int:
+        """The largest fraction of the operands as taken; constants take any."""
+        taken = [
+            secure_type(self.taken(v)).frac
+            for v in op.operands
+            if self._forms.form[v] not in (CONST, BIT, POSITION)
+        ]
+        return max(taken, default=self.phi.frac)
+
+    # --- for rules ---
+
+    def emit(
+        self,
+        definition: type[Operation],
+        operands: Sequence[Value],
+        attrs: Attributes,
+        loc: str,
+    ) -> Value:
+        """Append a secure op with one result."""
+        return self.target.main.append(definition, operands, attrs, loc).result
+
+    def spread(self, x: Value, shape: Shape, loc: str) -> Value:
+        """A number repeated to a shape that it broadcasts to."""
+        have = secure_type(x).shape
+        if have == shape:
+            return x
+        dims = tuple(range(len(shape) - len(have), len(shape)))
+        return self.emit(secure.Broadcast, [x], {"shape": shape, "dims": dims}, loc)
+
+    def constant(self, like: Value, raw: int, shape: Shape, loc: str) -> Value:
+        """A public raw constant of the fraction of ``like``, which has an element at least.
+
+        It is a pad's, cut off: no protocol needs a rule of its own for it.
+        """
+        size, width = element_count(secure_type(like).shape), max(1, raw.bit_length())
+        first = {"starts": (0,), "limits": (1,), "strides": (1,)}
+        x = self.emit(secure.Reshape, [like], {"shape": (size,)}, loc)
+        x = self.emit(secure.Slice, [x], first, loc)
+        if secure_type(x).width < width:
+            x = self.emit(secure.ShiftLeft, [x], {"amount": 0, "width": width}, loc)
+        x = self.emit(secure.Pad, [x], {"low": (1,), "high": (0,), "value": raw}, loc)
+        x = self.emit(secure.Slice, [x], first, loc)
+        if secure_type(x).width > width:
+            x = self.emit(secure.ShiftLeft, [x], {"amount": 0, "width": width}, loc)
+        return self.spread(x, shape, loc)
+
+    def word(self, bit: Value, loc: str) -> Value:
+        """Truth values as words 0 and 1 of no fraction; a bit is converted once."""
+        if isinstance(bit.type, SecureType):
+            return bit
+        if bit not in self._words:
+            self._words[bit] = self.emit(secure.FromBit, [bit], {"ring": self.phi.ring}, loc)
+        return self._words[bit]
+
+    def index(self, op: Op) -> int:
+        """The op's number, by which Phi calls it."""
+        return self._index[op.results[0]]
+
+    def width(self, bits: int, frac: int) -> int:
+        """Width of values below 2^bits at a fraction."""
+        return max(1, bits + frac)
+
+    def result_width(self, op: Op, frac: int) -> int:
+        """Width at a fraction of an op's result that has a range in Phi."""
+        return self.width(self._ranges[self.index(op)], frac)
+
+    def act(self, value: Value) -> Value:
+        """The value at the activations' fraction, truncated and clamped if need be; made once."""
+        if value in self._activation:
+            return self._activation[value]
+        frac, loc = self.phi.frac, _loc(value)
+        if self._forms.form[value] == CONST:
+            return self.const(value, frac)
+        x = self._plain[value]
+        if self._forms.form[value] in (BIT, POSITION):
+            return x
+        clamp = self._clamps.get(self._index[value])
+        type_ = secure_type(x)
+        if type_.frac > frac:
+            amount = type_.frac - frac
+            width = self.width(self._bits[value], frac)
+            if clamp is not None and self.phi.policy == "guarded":
+                # Whatever was truncated, the result stays below this: the clamp is sound.
+                width = type_.ring - amount
+            rounding = "exact" if value in self._forms.exact else "stochastic"
+            attrs = {"amount": amount, "rounding": rounding, "width": width}
+            x = self.emit(secure.Truncate, [x], attrs, loc)
+        if clamp is not None:
+            width = self.width(clamp, frac)
+            top = (1 << width) - 1
+            x = self.emit(secure.Clamp, [x], {"lo": -top, "hi": top, "width": width}, loc)
+        self._activation[value] = x
+        return x
+
+    def const(self, value: Value, frac: int) -> Value:
+        """A constant, possibly moved by structural ops, encoded with ``frac`` fraction bits."""
+        if (value, frac) in self._constant:
+            return self._constant[value, frac]
+        op = value.op
+        assert op is not None
+        results: Sequence[Value]
+        if op.definition is tensor.Weight:
+            results = [self._weight(op, frac)]
+        else:
+            operands = [self.const(v, frac) for v in op.operands]
+            results = self._rule(op)(self, op, operands)
+        self._constant.update({(v, frac): r for v, r in zip(op.results, results, strict=True)})
+        return self._constant[value, frac]
+
+    def _weight(self, op: Op, frac: int) -> Value:
+        name = op.attrs["name"]
+        if self._names.setdefault(name, frac) != frac:
+            name = f"{name}:f{frac}"
+        attrs = {
+            "name": name,
+            "owner": op.attrs["owner"],
+            "shape": op.attrs["shape"],
+            "ring": self.phi.ring,
+            "frac": frac,
+            "width": self.width(self.phi.weight_bits, frac),
+        }
+        return self.emit(secure.Weight, [], attrs, op.loc)
+
+    def summand(self, value: Value, frac: int, shape: Shape) -> Value:
+        """The value at a fraction and shape, widened and broadcast if need be; bits as they are."""
+        loc = _loc(value)
+        if self._forms.form[value] in (BIT, POSITION):
+            return self._plain[value]
+        if self._forms.form[value] == CONST:
+            x = self.const(value, frac)
+        else:
+            x = self.taken(value)
+            if secure_type(x).frac > frac:
+                x = self.act(value)
+            amount = frac - secure_type(x).frac
+            if amount:
+                width = secure_type(x).width + amount
+                x = self.emit(secure.ShiftLeft, [x], {"amount": amount, "width": width}, loc)
+        return self.spread(x, shape, loc)
+
+    def taken(self, value: Value) -> Value:
+        """The value in the form that sums, structural ops and outputs take."""
+        form = self._forms.taken(value)
+        if form == ACT:
+            return self.act(value)
+        return self.const(value, self.phi.frac) if form == CONST else self._plain[value]
+
+
+def secure_type(value: Value) -> SecureType:
+    """The type of a secure value that is no bit."""
+    assert isinstance(value.type, SecureType)
+    return value.type
+
+
+def tensor_type(value: Value) -> TensorType:
+    """The type of a value of the tensor level."""
+    assert isinstance(value.type, TensorType)
+    return value.type
+
+
+def _loc(value: Value) -> str:
+    return value.op.loc if value.op is not None else ""

@@ -1,0 +1,48 @@
+"""Secure forms of inputs and outputs; the driver encodes weights where they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpcc.ir.core import Op, Value
+from mpcc.ir.ops import secure, tensor
+from mpcc.ir.phi import DEFAULT_RANGE
+from mpcc.passes.lowerings.base import Lowering, Rules, tensor_type
+from mpcc.passes.lowerings.compare import truth
+
+__all__ = ["RULES"]
+
+
+def _input(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
+    """An input with the range that its client enforces."""
+    name, phi = op.attrs["name"], lowering.phi
+    enforced = dict(phi.inputs).get(lowering.index(op))
+    if name in lowering.options.input_ranges:
+        lo, hi = lowering.options.input_ranges[name]
+    elif enforced is not None:
+        lo, hi = -(2.0**enforced), 2.0**enforced
+    else:
+        lo, hi = DEFAULT_RANGE
+    attrs = {
+        "name": name,
+        "owner": op.attrs["owner"],
+        "shape": op.attrs["shape"],
+        "ring": phi.ring,
+        "frac": phi.frac,
+        "width": lowering.result_width(op, phi.frac),
+        "lo": float(lo),
+        "hi": float(hi),
+    }
+    return [lowering.emit(secure.Input, [], attrs, op.loc)]
+
+
+def _output(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
+    attrs = {"name": op.attrs["name"], "owner": op.attrs["owner"]}
+    (value,), (x,) = op.operands, operands
+    if tensor_type(value).dtype == "bool":
+        x = truth(lowering, value, x, op.loc)
+    lowering.target.main.append(secure.Reveal, [x], attrs, op.loc)
+    return []
+
+
+RULES: Rules = {tensor.Input: _input, tensor.Output: _output}

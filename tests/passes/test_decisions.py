@@ -1,0 +1,102 @@
+"""Errors of models that decide: what is too close to tell is no error, everything else is."""
+
+import numpy as np
+import pytest
+
+from mpcc.errors import MpccError
+from mpcc.ir.analysis.bounds import bound
+from mpcc.ir.interp import fixed
+from mpcc.ir.phi import FormatOptions, Phi
+from mpcc.passes.analyse import analyse
+from mpcc.passes.analysis.decisions import Program
+from mpcc.passes.declared_formats import analyse_declared, declared_phi
+from mpcc.passes.lower_tensor_to_secure import build_secure
+from tests.ir.samples import Maker
+
+
+def close():
+    """[x / 3 < c], [x / 3] rounded down, and the larger of two that are nearly equal."""
+    o = Maker("tensor")
+    x = o("input", name="x", shape=(1, 2))
+    third = o("scale", x, factor=1 / 3)
+    c = o("weight", name="c", shape=(1, 2))
+    o("output", o("less", third, c), name="less", owner="client")
+    o("output", o("floor", third), name="floor", owner="client")
+    o("output", o("argmax", third, axis=1, keepdims=False), name="best", owner="client")
+    scores, positions = o.module.main.append(
+        o.dialect.operations["tensor.topk"], [third], {"k": 2, "axis": 1}
+    ).results
+    o("output", scores, name="scores", owner="client")
+    o("output", positions, name="positions", owner="client")
+    return o.module
+
+
+# Every decision is within 1e-7.
+CLOSE = {"x": np.array([[3.0 - 1e-7, 3.0]])}
+CONSTANTS = {"c": np.array([[1.0 - 1e-7, 1.0]], np.float32)}
+
+
+@pytest.mark.parametrize("policy", ["proved", "observed"])
+def test_what_is_too_close_to_tell_is_no_error(policy):
+    options = FormatOptions(policy=policy, input_ranges={"x": (-4.0, 4.0)})
+    found = analyse(close(), CONSTANTS, [CLOSE] * 3, options)
+    assert found.private["measured_error"]["less"] == 0.0
+    assert found.private["measured_error"]["best"] == 0.0
+    assert found.private["measured_error"]["floor"] == 0.0
+    assert found.private["measured_error"]["scores"] < options.max_error
+    assert set(found.private["measured_error"]) == {"less", "floor", "best", "scores", "positions"}
+
+
+def test_a_decision_against_a_clear_margin_counts():
+    """A third with 8 fraction bits is 85/256, and a third of 3.001 less than 1 by 0.0035."""
+    ranges = ((0, 4), (1, 2))
+    phi = Phi("proved", 64, 16, 8, 1, (), ranges, ())
+    sample = {"x": np.array([[3.001, -3.0]])}
+    # The real third is above 1 by 0.00033.
+    for max_error, counts in ((2.0**-7, False), (2.0**-12, True)):
+        options = FormatOptions(max_error=max_error)
+        program = Program(close(), CONSTANTS, phi, options)
+        run = program.run(sample, 0)
+        want = program.reference(sample, run)
+        assert run.outputs["floor"][0, 0] == 0.0
+        assert (want["floor"][0, 0] == 1.0) == counts
+        assert program.decides
+
+
+def test_errors_do_not_grow_in_a_network():
+    """A compare-exchange passes the larger error on, however many there are."""
+    o = Maker("tensor")
+    x = o("input", name="x", shape=(20,))
+    o("output", o("topk", x, k=10, axis=0), name="y", owner="client")
+    program = build_secure(o.module, Phi("proved", 64, 12, 12, 1, (), ((0, 4),), ()))
+    # Encoding is half a unit; one exact truncation tells values from positions.
+    assert bound(program, {})["y"].error <= 1.6 * 2.0**-12
+
+
+def test_declared_formats():
+    """Formats from the architecture alone have room for every decision, and the error is seen."""
+    options = FormatOptions(disclose="none", input_ranges={"x": (-4.0, 4.0)})
+    found = analyse_declared(close(), CONSTANTS, [CLOSE], options)
+    assert found.private["measured_error"]["floor"] == 0.0
+    assert found.phi == declared_phi(close(), options)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_position_needs_room_beside_its_value(moved, monkeypatch):
+    """Under proved ranges, what feeds an argmax is clamped where its position would not fit."""
+    o = Maker("tensor")
+    x = o("input", name="x", shape=(1, 5))
+    for _ in range(3):
+        x = o("scale", x, factor=65535.0)
+    x = o("reshape", o("relu", x), shape=(5, 1)) if moved else x
+    o("output", o("argmax", x, axis=0 if moved else 1, keepdims=False), name="y", owner="client")
+    options = FormatOptions(policy="proved", input_ranges={"x": (-5.0, 5.0)})
+    phi = analyse(o.module, {}, (), options).phi
+    assert phi.clamps
+    program = build_secure(o.module, phi, options)
+    sample = {"x": np.array([[0.0, -1.5, 2.0**-8, 0.0, -5.0]])}
+    for rounding in ("floor", "worst"):
+        assert fixed.run(program, {}, sample, rounding)["y"] == [2.0]
+    monkeypatch.setattr("mpcc.passes.analysis.ranges._extra_bits", lambda ops: {})
+    with pytest.raises(MpccError, match="E-lower-format"):
+        analyse(o.module, {}, (), options)
