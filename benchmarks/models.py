@@ -1,9 +1,10 @@
-"""The benchmark networks A and C, made on the spot with seeded weights.
+"""The benchmark networks A, B and C, made on the spot with seeded weights.
 
-They are the networks that the papers of this field time: A is SecureML's (Mohassel and Zhang 2017,
-784-128-128-10), C is the "LeNet" of Chameleon, SecureNN and Falcon (two 5x5 convolutions with 20
-and 50 channels, 800-500-10). The weights are He-initialised, not trained: time, bytes and rounds do
-not depend on their values.
+They are the networks that the papers of this field time, under the names of Keller and Sun 2022: A
+is SecureML's (Mohassel and Zhang 2017, 784-128-128-10), B is MiniONN's (Liu et al. 2017, two 5x5
+convolutions with 16 channels each, 256-100-10), C is the "LeNet" of Chameleon, SecureNN and Falcon
+(two 5x5 convolutions with 20 and 50 channels, 800-500-10). The weights are
+He-initialised, not trained: time, bytes and rounds do not depend on their values.
 
 Model bytes are a function of the seed alone, so that results of two runs speak of the same program.
 """
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["NETWORKS", "Network", "network_a", "network_c", "sample_inputs"]
+__all__ = ["NETWORKS", "Network", "network_a", "network_b", "network_c", "sample_inputs"]
 
 OPSET = 13
 #: Written into the file instead of the installed onnx package's newest, for equal bytes.
@@ -34,7 +35,7 @@ class Network:
     """One benchmark network.
 
     Attributes:
-        name: "A" or "C".
+        name: "A", "B" or "C".
         description: its layers, for tables.
         model: ONNX, one input ``image`` and one output ``logits`` of shape ``[batch, 10]``.
         input_shape: with the batch first.
@@ -129,26 +130,40 @@ def network_a(batch: int = 1, seed: int = 1) -> Network:
     return build.finish("A", "784-128-relu-128-relu-10", (batch, 784))
 
 
+def _two_convolutions(
+    name: str, first: int, second: int, hidden: int, batch: int, seed: int
+) -> Network:
+    build = _Builder(seed)
+    for inputs, outputs in ((1, first), (first, second)):
+        build.conv(inputs, outputs, 5)
+        build.relu()
+        build.maxpool()
+    build.flatten()
+    build.dense(16 * second, hidden)
+    build.relu()
+    build.dense(hidden, 10)
+    description = f"conv{first}@5x5-relu-maxpool2-conv{second}@5x5-relu-maxpool2-{hidden}-relu-10"
+    return build.finish(name, description, (batch, 1, 28, 28))
+
+
+def network_b(batch: int = 1, seed: int = 1) -> Network:
+    """Conv 16@5x5, relu, maxpool 2, conv 16@5x5, relu, maxpool 2, 256-100, relu, 10.
+
+    On ``[batch, 1, 28, 28]``; ONNX is channels first.
+    """
+    return _two_convolutions("B", 16, 16, 100, batch, seed)
+
+
 def network_c(batch: int = 1, seed: int = 1) -> Network:
     """Conv 20@5x5, relu, maxpool 2, conv 50@5x5, relu, maxpool 2, 800-500, relu, 10.
 
     On ``[batch, 1, 28, 28]``; ONNX is channels first.
     """
-    build = _Builder(seed)
-    for inputs, outputs in ((1, 20), (20, 50)):
-        build.conv(inputs, outputs, 5)
-        build.relu()
-        build.maxpool()
-    build.flatten()
-    build.dense(800, 500)
-    build.relu()
-    build.dense(500, 10)
-    description = "conv20@5x5-relu-maxpool2-conv50@5x5-relu-maxpool2-500-relu-10"
-    return build.finish("C", description, (batch, 1, 28, 28))
+    return _two_convolutions("C", 20, 50, 500, batch, seed)
 
 
 #: By name; each takes ``batch`` and ``seed``.
-NETWORKS = {"A": network_a, "C": network_c}
+NETWORKS = {"A": network_a, "B": network_b, "C": network_c}
 
 
 def sample_inputs(network: Network, count: int = 1, seed: int = 1) -> list[dict[str, FloatArray]]:

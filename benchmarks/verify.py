@@ -1,26 +1,63 @@
-"""Times the leak checker on programs of growing depth.
+"""Times the leak checker on programs of growing size, up to ResNet-50 at 224x224.
 
-``python -m benchmarks.verify [LAYERS ...]`` prints for matmul, truncation and ReLU, repeated: the
-ops looked at and the processor seconds of rules a to e for five observers, of decoding the
-GraphDef, and of lowering again. Time per op shows how near to linear it is.
+``python -m benchmarks.verify [--plot FILE.svg] [LAYERS ...]`` prints one row per program: matmul,
+truncation and ReLU repeated LAYERS times, then networks of the shape of ResNet-26, -50 and -101.
+``verify`` is all that ``mpcc verify`` does after loading the file: decoding, rules a to e for five
+observers, lowering both levels again, cost and formats. ``build`` is all of compilation but the
+model owner's simulation of the accuracy, in formats that are declared: weights are never looked at.
+Processor seconds. Time per op shows how near to linear it is.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from mpcc.emit.graphdef import emit, parse
-from mpcc.verify_program import check_program, declared_policy, lower_again
-from tests.verify.programs import deep, fused, lowered
+from benchmarks.resnet import DEPTHS as RESNETS
+from benchmarks.resnet import INPUT_NAME, resnet
+from mpcc.artifact import Artifact
+from mpcc.emit.graphdef import emit
+from mpcc.frontend import import_onnx
+from mpcc.ir.core import Module
+from mpcc.ir.ops import tensor
+from mpcc.ir.phi import FormatOptions
+from mpcc.passes import pipeline
+from mpcc.passes.base import Manager
+from mpcc.passes.declared_formats import declared_phi
+from mpcc.protocols import Rep3, lower_program
+from mpcc.verify_program import verify_artifact
+from mpcc.verify_program.derived import cost_of, outputs_of
 
-__all__ = ["DEPTHS", "main", "row"]
+__all__ = ["DEPTHS", "Row", "main", "measure", "plot"]
 
-DEPTHS = (10, 40, 160)
+DEPTHS = (10, 40, 160, 320)
+FORMATS = FormatOptions(disclose="none", input_ranges={INPUT_NAME: (-1, 1)}, value_range=64.0)
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program.
+
+    Attributes:
+        name: the network.
+        ops: local ops and messages that the checker looked at.
+        layers: labelled layers of the program.
+        build: seconds, reading the ONNX file included where there is one.
+        verify: seconds.
+    """
+
+    name: str
+    ops: int
+    layers: int
+    build: float
+    verify: float
 
 
 def _timed(action: Callable[[], Result]) -> tuple[Result, float]:
@@ -29,27 +66,107 @@ def _timed(action: Callable[[], Result]) -> tuple[Result, float]:
     return result, time.process_time() - start
 
 
-def row(layers: int) -> tuple[int, int, float, float, float]:
-    """(layers, ops, seconds of the rules, of decoding, of lowering again)."""
-    secure = deep(layers).module
-    data = emit(fused(lowered(secure)))
-    module, decoding = _timed(lambda: parse(data))
-    checked, rules = _timed(lambda: check_program(module, declared_policy(secure)))
-    if checked.all_problems:
-        raise RuntimeError("a good program was refused")
-    _, lowering = _timed(lambda: lower_again(secure, "rep3"))
-    return layers, checked.ops, rules, decoding, lowering
+def _deep(layers: int) -> Module:
+    """Matmul and ReLU, over and over, as tensor IR."""
+    module = Module("tensor")
+    add = module.main.append
+    x = add(tensor.Input, [], {"name": INPUT_NAME, "shape": (1, 4)}).result
+    w = add(tensor.Weight, [], {"name": "w", "shape": (4, 4)}).result
+    for i in range(layers):
+        x = add(tensor.MatMul, [x, w], {}, f"dense_{i}").result
+        x = add(tensor.Relu, [x], {}, f"relu_{i}").result
+    add(tensor.Output, [x], {"name": "y"})
+    return module
+
+
+def _build(module: Module) -> Artifact:
+    module = Manager(pipeline.TENSOR).run(module)
+    phi = declared_phi(module, FORMATS)
+    public = Manager(pipeline.PUBLISH).run(module)
+    secure = Manager(pipeline.to_secure(phi, FORMATS)).run(public)
+    party = Manager(pipeline.to_party(lambda m: lower_program(m, Rep3()).party)).run(secure)
+    return Artifact.create(
+        tensor_module=public,
+        secure_module=secure,
+        program=emit(party),
+        protocol="rep3",
+        phi=vars(phi),
+        formats=FORMATS.public(),
+        inputs=[op.attrs for op in secure.main.walk("secure.input")],
+        outputs=outputs_of(public),
+        cost=cost_of(party),
+        version="0",
+    )
+
+
+def measure(name: str, module: Callable[[], Module]) -> Row:
+    """Build and check one program; a program that is refused raises."""
+    artifact, build = _timed(lambda: _build(module()))
+    loaded = Artifact.from_bytes(artifact.to_bytes())
+    report, seconds = _timed(lambda: verify_artifact(loaded))
+    if not report.accepted:
+        raise RuntimeError(f"a good program was refused: {report.all_problems[0]}")
+    return Row(name, report.ops, len(loaded.cost["ops"]), build, seconds)
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Seconds against ops, both axes logarithmic, with a line of constant time per op."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcParams["svg.hashsalt"] = "mpcc"
+    import matplotlib.pyplot as plt
+    from matplotlib import ticker
+
+    figure, axes = plt.subplots(figsize=(6.4, 4))
+    deep = [r for r in rows if r.name.startswith("dense")]
+    nets = [r for r in rows if r not in deep]
+    axes.plot([r.ops for r in deep], [r.verify for r in deep], "o-", label="dense + ReLU, repeated")
+    axes.plot([r.ops for r in nets], [r.verify for r in nets], "s", label="networks, 224 x 224")
+    for r in nets:
+        axes.annotate(r.name, (r.ops, r.verify), textcoords="offset points", xytext=(6, -10))
+    ops = sorted(r.ops for r in rows)
+    each = sorted(r.verify / r.ops for r in rows)[len(rows) // 2]
+    ends = [ops[0], ops[-1]]
+    axes.plot(ends, [each * n for n in ends], ":", label=f"{each * 1e6:.0f} µs per op")
+    axes.set(xscale="log", yscale="log", xlabel="ops of the opened program", ylabel="seconds")
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.set_title("mpcc verify, one core")
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def main(argv: list[str]) -> int:
     """Print the table; returns the exit code."""
-    print(
-        f"{'layers':>7} {'ops':>8} {'rules a-e s':>12} {'decode s':>9} {'lower s':>8} {'us/op':>7}"
-    )
-    for layers in [int(a) for a in argv] or DEPTHS:
-        _, ops, rules, decoding, lowering = row(layers)
-        each = 1e6 * (rules + decoding + lowering) / ops
-        print(f"{layers:7} {ops:8} {rules:12.2f} {decoding:9.2f} {lowering:8.2f} {each:7.0f}")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verify")
+    parser.add_argument("layers", nargs="*", type=int, default=list(DEPTHS))
+    parser.add_argument("--resnet", nargs="*", type=int, default=sorted(RESNETS))
+    parser.add_argument("--plot", type=Path, help="write a picture, .svg or .png")
+    options = parser.parse_args(argv)
+    print(f"{'program':>12} {'ops':>8} {'layers':>7} {'build s':>8} {'verify s':>9} {'us/op':>7}")
+    rows = []
+    tasks: list[tuple[str, Callable[[], Module]]] = [
+        (f"dense x {n}", lambda n=n: _deep(n))  # type: ignore[misc]
+        for n in options.layers
+    ]
+    tasks += [
+        (f"ResNet-{n}", lambda n=n: import_onnx(resnet(n)).module)  # type: ignore[misc]
+        for n in options.resnet
+    ]
+    for name, module in tasks:
+        row = measure(name, module)
+        rows.append(row)
+        each = 1e6 * row.verify / row.ops
+        print(
+            f"{row.name:>12} {row.ops:8} {row.layers:7} {row.build:8.2f} {row.verify:9.2f} "
+            f"{each:7.0f}",
+            flush=True,
+        )
+    if options.plot is not None:
+        plot(rows, options.plot)
     return 0
 
 

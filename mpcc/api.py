@@ -6,7 +6,6 @@ This module is the driver that ties the packages together; nothing else imports 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from mpcc import artifact as files
 from mpcc import cost as costs
 from mpcc.artifact import Artifact
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir import budget
 from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
@@ -62,6 +62,7 @@ __all__ = [
     "forbid_core_dumps",
     "inspect",
     "load_stats",
+    "ops_json",
     "ops_tables",
     "output_paths",
     "run_local",
@@ -136,7 +137,9 @@ class Compiled:
         )
         for label, text in self.cost.headline():
             table.add_row(label, text)
-        table.add_row("disclosed", f"{phi.size_bits} bits of formats")
+        bits = self.artifact.disclosed_bits
+        how = "" if bits else ": made from the architecture and declared ranges alone"
+        table.add_row("disclosed", f"{bits} bits of formats{how}")
         for text in self.artifact.disclosed:
             table.add_row("disclosed", f"{text}, a constant of the model")
         return table
@@ -147,7 +150,7 @@ class Simulated:
     """Outputs of the fixed-point simulator.
 
     Attributes:
-        outputs: float arrays by output name.
+        outputs: arrays by output name: float32, or bool or int64 for truth values and positions.
         overflows: ops whose values left their declared range.
     """
 
@@ -249,6 +252,7 @@ def compile(
     from mpcc.passes import pipeline
     from mpcc.passes.analyse import analyse
     from mpcc.passes.base import Checkpoint, Manager, Result
+    from mpcc.passes.declared_formats import analyse_declared
     from mpcc.passes.lower_tensor_to_secure import encode_weights
     from mpcc.protocols import lower_program, protocol_named
 
@@ -277,12 +281,14 @@ def compile(
         )
     checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
     module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+    model_constants = checkpoint.constants(imported.constants)
 
     progress("choosing number formats")
     with checkpoint.timed("analyse"):
         shapes = {port.name: port.shape for port in imported.inputs}
         samples = () if calibration is None else calibration_samples(calibration, shapes)
-        analysis = analyse(module, imported.constants, samples, chosen.formats)
+        choose = analyse_declared if chosen.formats.disclose == "none" else analyse
+        analysis = choose(module, model_constants, samples, chosen.formats)
     if not chosen.keep_names:
         module = Manager(pipeline.PUBLISH, checkpoint).run(module)
 
@@ -301,7 +307,7 @@ def compile(
         report = costs.predict(party, profile)
     with checkpoint.timed("encode-weights"):
         names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
-        constants = {n: imported.constants[checkpoint.renamed.get(n, n)] for n in names}
+        constants = {n: model_constants[checkpoint.renamed.get(n, n)] for n in names}
         weights = encode_weights(constants, secure)
     artifact = Artifact.create(
         tensor_module=module,
@@ -309,10 +315,12 @@ def compile(
         program=program,
         protocol=protocol.name,
         phi=asdict(analysis.phi),
+        formats=chosen.formats.public(),
         disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in imported.disclosed)),
         inputs=[op.attrs for op in secure.main.walk("secure.input")],
         outputs=[asdict(port) for port in imported.outputs],
-        cost=report.to_json(),
+        # Networks that everybody knows: the user's own is not a matter of the program.
+        cost=report.cost.to_json([costs.PROFILES["lan"], costs.PROFILES["wan"]]),
         version=VERSION,
     )
     return Compiled(
@@ -466,15 +474,22 @@ def simulate(
         rounding: of stochastic truncations: ``floor``, ``random``, ``worst``, or the coins of a
             run by op number.
         seed: of ``random``.
+
+    Raises:
+        MpccError: weights or inputs do not fit, or the program needs more than this machine has
+            (``E-limit-…``).
     """
+    module = artifact.secure_module
+    budget.check(module)
     result = fixed.simulate(
-        artifact.secure_module,
+        module,
         _weights(artifact, weights),
         _inputs(artifact, inputs),
         rounding=rounding,
         seed=seed,
     )
-    return Simulated(result.outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
+    outputs = artifact.decoded(result.outputs)
+    return Simulated(outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
 
 
 def compare(
@@ -515,13 +530,14 @@ def compare(
         for name, value in outputs.items()
         if name not in reference or np.shape(reference[name]) != value.shape
     )
-    rows = {
-        name: Deviation(
-            float(np.max(np.abs(value - reference[name]), initial=0.0)),
+    rows = {}
+    for name, value in outputs.items():
+        # Truth values are subtracted as numbers.
+        away = np.subtract(value, reference[name], dtype=np.float64)
+        rows[name] = Deviation(
+            float(np.max(np.abs(away), initial=0.0)),
             float(np.max(np.abs(reference[name]), initial=0.0)),
         )
-        for name, value in outputs.items()
-    }
     return Comparison(engine, rows)
 
 
@@ -558,6 +574,8 @@ def run_local(
     repeat: int = 1,
     threads: int = 1,
     deadline: float = 10.0,
+    max_memory: int | None = None,
+    max_work: int | None = None,
 ) -> RunResult:
     """Run the three parties on this machine; the caller is client and model owner.
 
@@ -571,21 +589,34 @@ def run_local(
         repeat: runs in one session; each has its own keys.
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
+        max_memory: bytes that a party may need; a program that needs more is refused before
+            anything is allocated. None: three quarters of the machine's memory.
+        max_work: multiply-adds that a party may do in a run; None: 10^13.
 
     Raises:
-        MpccError: inputs or weights do not fit, or a party failed (``E-net-…``, ``E-party-…``).
+        MpccError: inputs or weights do not fit, the program needs too much (``E-limit-…``), or a
+            party failed (``E-net-…``, ``E-party-…``).
     """
     from mpcc.emit.graphdef import parse
 
     data, words = _inputs(artifact, inputs), _weights(artifact, weights)
     if engine == "party-interpreter":
         module = parse(artifact.program)
-        return RunResult(*interpret(module, artifact.protocol, words, data, repeat))
-    with Session(artifact, words, network=network, threads=threads, deadline=deadline) as live:
+        outputs, stats = interpret(
+            module, artifact.protocol, words, data, repeat, max_memory, max_work
+        )
+        return RunResult(artifact.decoded(outputs), stats)
+    with Session(
+        artifact,
+        words,
+        network=network,
+        threads=threads,
+        deadline=deadline,
+        max_memory=max_memory,
+        max_work=max_work,
+    ) as live:
         runs = [live.run(data) for _ in range(repeat)]
-        last = runs[-1].outputs
-        ordered = {port["name"]: last[port["name"]] for port in artifact.outputs}
-        return RunResult(ordered, live.statistics(runs))
+        return RunResult(runs[-1].outputs, live.statistics(runs))
 
 
 def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str = "text") -> str:
@@ -643,7 +674,7 @@ def cost_page(
     picture: str = "",
 ) -> str:
     """The cost report as one self-contained HTML page; arguments as for ``Report.html``."""
-    return report.html(measured, accuracy, picture, disclosed_bits=_phi(artifact).size_bits)
+    return report.html(measured, accuracy, picture, disclosed_bits=artifact.disclosed_bits)
 
 
 def load_stats(path: PathLike) -> dict[str, Any]:
@@ -670,7 +701,8 @@ def _are_stats(value: Any) -> bool:
     """Whether a JSON value has the figures that the report shows, in their types."""
 
     def number(x: Any) -> bool:
-        return type(x) in (int, float) and math.isfinite(x)
+        # An integer may be too long for a float.
+        return type(x) in (int, float) and abs(x) < 2.0**64
 
     if not isinstance(value, dict):
         return False
@@ -718,18 +750,22 @@ def doctor() -> list[Check]:
     return checks
 
 
+def ops_json() -> str:
+    """All ONNX operators as JSON, see :func:`mpcc.operators.to_json`."""
+    from mpcc import operators
+
+    return json.dumps(operators.to_json(), indent=1) + "\n"
+
+
 def ops_tables() -> list[Table]:
     """Tables of what is supported: ONNX operators, protocols, operators of every level."""
-    from mpcc.frontend.onnx.loader import supported
+    from mpcc import operators
     from mpcc.protocols import PROTOCOLS
 
-    onnx = Table("ONNX operator", "notes", title="accepted, opset 7 and later")
-    for name, note in supported().items():
-        onnx.add_row(name, note)
     protocols = Table("protocol", "what it is", "against whom", title="protocols")
     for protocol in PROTOCOLS.values():
         protocols.add_row(protocol.name, protocol.summary, protocol.threat_model)
-    tables = [onnx, protocols]
+    tables = [*operators.tables(), protocols]
     for level, dialect in DIALECTS.items():
         table = Table("operator", "operands", "what it does", title=f"{level} IR")
         for operation in dialect.operations.values():

@@ -32,6 +32,7 @@ from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
 from mpcc.ir.ops import secure, tensor
+from mpcc.ir.phi import PUBLIC_OPTIONS, FormatOptions, Phi
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.types import OWNER_PLACES, PLACES
 from mpcc.ir.verify import verify
@@ -47,8 +48,11 @@ __all__ = [
     "save_weights",
 ]
 
-FORMAT = 1
-"""Version of the artifact's and the weights file's format; another version is refused."""
+FORMAT = 2
+"""Version of the artifact's format; another version is refused."""
+
+WEIGHTS_FORMAT = 1
+"""Version of the weights file's format, likewise."""
 
 _MIB = 1 << 20
 _LIMITS = {
@@ -64,6 +68,8 @@ _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
 _OUTPUT_FIELDS = ("name", "shape", "owner")
+_DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
+"""Of outputs that are no numbers; the others have no field ``dtype``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 Words = npt.NDArray[Any]
@@ -197,6 +203,7 @@ class Artifact:
         outputs: Sequence[Mapping[str, Any]],
         cost: Mapping[str, Any],
         version: str,
+        formats: Mapping[str, Any] | None = None,
         owners: Sequence[str] = OWNER_PLACES,
     ) -> Artifact:
         """An artifact; the same arguments give the same bytes.
@@ -210,9 +217,12 @@ class Artifact:
             disclosed: float constants of the model that stand in the program in the clear, as text.
             inputs: per input ``name``, ``shape``, ``owner``, ``lo``, ``hi`` (range enforced); other
                 keys are left out.
-            outputs: per output ``name``, ``shape``, ``owner``, likewise.
+            outputs: per output ``name``, ``shape``, ``owner``, likewise; ``dtype`` ``bool`` of
+                truth values and ``i64`` of positions.
             cost: the public prediction, ``mpcc.cost.Cost.to_json()``.
             version: mpcc's version.
+            formats: options that the formats were chosen with, ``FormatOptions.public()``; by
+                default those of ``FormatOptions()``.
             owners: places that hold inputs, weights or outputs.
         """
         entries = {
@@ -229,10 +239,15 @@ class Artifact:
             "places": [p for p in PLACES if p not in OWNER_PLACES],
             "owners": list(owners),
             "phi": dict(phi),
+            "formats": dict(FormatOptions().public() if formats is None else formats),
             "disclosed": list(disclosed),
             "program_sha256": hashes["program.pb"],
             "inputs": [{key: i[key] for key in _INPUT_FIELDS} for i in inputs],
-            "outputs": [{key: o[key] for key in _OUTPUT_FIELDS} for o in outputs],
+            "outputs": [
+                {key: o[key] for key in _OUTPUT_FIELDS}
+                | ({"dtype": o["dtype"]} if o.get("dtype") in _DTYPES else {})
+                for o in outputs
+            ],
             "entries": hashes,
         }
         data = _json_bytes(manifest)
@@ -256,7 +271,7 @@ class Artifact:
         entries = _unzip(data, source)
         where = f"{source}, manifest.json"
         manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
-        _check_version(manifest, source)
+        _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
         manifest = _check_manifest(manifest, where)
         for name, digest in manifest["entries"].items():
             if hashlib.sha256(entries[name]).hexdigest() != digest:
@@ -311,6 +326,29 @@ class Artifact:
         return found
 
     @property
+    def formats(self) -> FormatOptions:
+        """The options that the formats were chosen with, ranges of inputs included.
+
+        Raises:
+            MpccError: ``E-option-...``: options that no compiler takes.
+        """
+        given = self._manifest["formats"]
+        ranges = {port["name"]: (port["lo"], port["hi"]) for port in self.inputs}
+        return FormatOptions(input_ranges=ranges, **given)
+
+    @property
+    def disclosed_bits(self) -> int:
+        """Bits about weights and data that the formats disclose at most, as the file says it.
+
+        The leak checker finds out whether formats that are said to be declared really are.
+
+        Raises:
+            MpccError: ``E-phi-format``.
+        """
+        phi = Phi.from_json(json.dumps(self.phi))
+        return 0 if self._manifest["formats"]["disclose"] == "none" else phi.size_bits
+
+    @property
     def disclosed(self) -> list[str]:
         """Float constants of the model that stand in the program in the clear, as text."""
         return list(self._manifest["disclosed"])
@@ -322,8 +360,16 @@ class Artifact:
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
-        """Per output: name, shape, owner."""
+        """Per output: name, shape, owner; dtype of truth values and positions."""
         return list(self._manifest["outputs"])
+
+    def decoded(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Revealed numbers by output name, in the model's dtypes and the manifest's order."""
+        dtypes = {port["name"]: _DTYPES.get(port.get("dtype", "")) for port in self.outputs}
+        return {
+            name: outputs[name] if dtype is None else outputs[name].astype(dtype)
+            for name, dtype in dtypes.items()
+        }
 
     @property
     def tensor_text(self) -> str:
@@ -349,6 +395,12 @@ class Artifact:
     def cost(self) -> dict[str, Any]:
         """The prediction that was written at compile time."""
         return _load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
+
+    @property
+    def odd_entries(self) -> list[str]:
+        """JSON entries that are not in the form in which they are written: they may say more."""
+        made = {"manifest.json": self._manifest, "cost.json": self.cost}
+        return [name for name, value in made.items() if _json_bytes(value) != self._entries[name]]
 
     def _text(self, name: str) -> str:
         try:
@@ -414,16 +466,19 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
     return entries
 
 
-def _check_version(manifest: Mapping[str, Any], source: str) -> None:
-    found = manifest.get("format")
-    if found == FORMAT and type(found) is int:
+def _check_version(data: Mapping[str, Any], known: int, what: str, code: str, source: str) -> None:
+    found = data.get("format")
+    if found == known and type(found) is int:
         return
-    shown = found if type(found) is int else "an unknown version"
+    shown = found if type(found) is int else "of an unknown version"
+    newer = type(found) is int and found > known
     raise MpccError.of(
-        "E-artifact-version",
-        f"the artifact has format {shown}, this mpcc reads format {FORMAT}",
+        code,
+        f"the {what} has format {shown}, this mpcc reads format {known}",
         source,
-        "compile the model again with this version, or use the version that wrote it",
+        "use the newer mpcc that wrote it, or compile the model again with this one"
+        if newer
+        else "compile the model again with this version, or use the version that wrote it",
     )
 
 
@@ -445,7 +500,10 @@ def _is_hash(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # An integer may be too long for a float; no bound of ours is so large.
+    return (type(value) is int and abs(value) < 2**64) or (
+        type(value) is float and math.isfinite(value)
+    )
 
 
 def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
@@ -462,6 +520,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         "places",
         "owners",
         "phi",
+        "formats",
         "disclosed",
         "program_sha256",
         "inputs",
@@ -476,9 +535,17 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         need(isinstance(names, list) and all(n in PLACES for n in names), key)
         need(len(set(names)) == len(names), key)
     need(isinstance(manifest["phi"], dict), "phi")
+    formats = manifest["formats"]
+    need(isinstance(formats, dict) and set(formats) == set(PUBLIC_OPTIONS), "formats")
+    need(type(formats["disclose"]) is str and type(formats["clamp_bits"]) is int, "formats")
+    need(formats["policy"] is None or type(formats["policy"]) is str, "formats")
+    need(formats["fraction_bits"] is None or type(formats["fraction_bits"]) is int, "formats")
+    for key in ("weight_range", "value_range"):
+        need(formats[key] is None or _is_number(formats[key]), "formats")
     disclosed = manifest["disclosed"]
     need(
-        isinstance(disclosed, list) and all(isinstance(text, str) for text in disclosed),
+        isinstance(disclosed, list)
+        and all(isinstance(text, str) and text.isprintable() for text in disclosed),
         "disclosed",
     )
     entries = manifest["entries"]
@@ -489,10 +556,13 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
     for key, known in (("inputs", _INPUT_FIELDS), ("outputs", _OUTPUT_FIELDS)):
         need(isinstance(manifest[key], list), key)
         for item in manifest[key]:
-            need(isinstance(item, dict) and set(item) == set(known), key)
+            need(isinstance(item, dict), key)
+            dtype = {"dtype"} & set(item) if key == "outputs" else set()
+            need(set(item) == {*known, *dtype}, key)
+            need(not dtype or (isinstance(item["dtype"], str) and item["dtype"] in _DTYPES), key)
             need(_is_name(item["name"]) and _is_shape(item["shape"]), key)
             known_owners = {*manifest["owners"], *(("public",) if key == "inputs" else ())}
-            need(item["owner"] in known_owners, key)
+            need(isinstance(item["owner"], str) and item["owner"] in known_owners, key)
             need(all(_is_number(item[bound]) for bound in set(known) & {"lo", "hi"}), key)
         names = [item["name"] for item in manifest[key]]
         need(len(set(names)) == len(names), key)
@@ -541,7 +611,9 @@ def save_weights(path: Path | str, arrays: Mapping[str, Words], program_sha256: 
     """
     words = {name: _ring_words(name, np.asarray(a)) for name, a in arrays.items()}
     # One metadata entry, since safetensors writes several in no fixed order.
-    binding = json.dumps({"format": FORMAT, "program_sha256": program_sha256}, sort_keys=True)
+    binding = json.dumps(
+        {"format": WEIGHTS_FORMAT, "program_sha256": program_sha256}, sort_keys=True
+    )
     data = safetensors.numpy.save(words, metadata={"mpcc": binding})
     with atomic_write(path, mode=0o600) as file:
         file.write(data)
@@ -563,11 +635,9 @@ def load_weights(path: Path | str, program_sha256: str) -> Weights:
     text = metadata.get("mpcc") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise MpccError.of("E-weights", "not a weights file of mpcc", str(path))
-    binding = _load_json(text.encode(), "E-weights", str(path))
-    if binding.get("format") != FORMAT:
-        raise MpccError.of(
-            "E-weights-version", f"not of format {FORMAT}", str(path), "compile the model again"
-        )
+    # JSON may escape half a surrogate pair; what cannot be decoded again is refused.
+    binding = _load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
+    _check_version(binding, WEIGHTS_FORMAT, "weights file", "E-weights-version", str(path))
     if binding.get("program_sha256") != program_sha256:
         raise MpccError.of(
             "E-weights-program",

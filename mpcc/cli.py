@@ -58,6 +58,14 @@ class RangePolicy(str, Enum):
     observed = "observed"
 
 
+class Disclose(str, Enum):
+    """What the number formats may tell about weights and calibration data."""
+
+    none = "none"
+    per_model = "per-model"
+    per_tensor = "per-tensor"
+
+
 class Rounding(str, Enum):
     """How the simulator rounds at a stochastic truncation."""
 
@@ -208,6 +216,41 @@ def compile(
             "guarded: observed plus clamps. Default observed with --calibrate, else proved.",
         ),
     ] = None,
+    disclose: Annotated[
+        Disclose,
+        typer.Option(
+            help="What the formats may tell about weights and data: a range per tensor, one for "
+            "the model, or nothing. With none, ranges are declared: --input-range, "
+            "--weight-range, --value-range."
+        ),
+    ] = Disclose.per_tensor,
+    weight_range: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="With --disclose none: all weights are within (-X, X); default 8."
+        ),
+    ] = None,
+    value_range: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="With --disclose none: you promise that all values inside the model are within "
+            "(-X, X); default: proved, with clamps.",
+        ),
+    ] = None,
+    fraction_bits: Annotated[
+        int | None,
+        typer.Option(
+            min=8, max=28, help="With --disclose none; default: the most that fit, up to 16."
+        ),
+    ] = None,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            help="Largest absolute error of an output that the formats are chosen for.",
+        ),
+    ] = 2.0**-7,
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Keep the model's node names in the artifact.")
     ] = False,
@@ -234,6 +277,11 @@ def compile(
         formats=FormatOptions(
             policy=None if range_policy is None else range_policy.value,
             input_ranges=options.parse_ranges(input_range or []),
+            disclose=disclose.value,
+            weight_range=weight_range,
+            value_range=value_range,
+            fraction_bits=fraction_bits,
+            max_error=max_error,
         ),
         keep_names=keep_names,
     )
@@ -339,6 +387,21 @@ def run(
     deadline: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait for any one message.")
     ] = 10.0,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Refuse a program that needs more memory at a party, such as 2GiB; default three "
+            "quarters of this machine's.",
+        ),
+    ] = None,
+    max_work: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Refuse a program with more multiply-adds per run at a party; default 1e13.",
+        ),
+    ] = None,
     stats: Annotated[
         Path | None, typer.Option("--json", metavar="stats.json", help="Write statistics here.")
     ] = None,
@@ -353,6 +416,7 @@ def run(
     """Run the three parties on this machine; this command is client and model owner."""
     from mpcc import api, options
     from mpcc.artifact import atomic_write
+    from mpcc.ir import budget
 
     api.forbid_core_dumps()
     loaded = _artifact(artifact)
@@ -370,6 +434,8 @@ def run(
             repeat=repeat,
             threads=threads,
             deadline=deadline,
+            max_memory=None if max_memory is None else budget.parse_bytes(max_memory),
+            max_work=None if max_work is None else budget.parse_work(max_work),
         )
     _write_outputs(result.outputs, output)
     figures = result.stats
@@ -470,10 +536,17 @@ def verify(
 
 
 @app.command()
-def ops() -> None:
-    """List what the importers accept, the protocols, and the operators of every level."""
+def ops(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the table of ONNX operators as JSON.")
+    ] = False,
+) -> None:
+    """List all ONNX operators with what is supported, the protocols, and the IR's operators."""
     from mpcc import api
 
+    if as_json:
+        sys.stdout.write(api.ops_json())
+        return
     for table in api.ops_tables():
         out.print(table)
 

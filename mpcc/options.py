@@ -35,6 +35,7 @@ _MAX_SIZE = 2**31 - 1
 
 DEBUG_VARIABLES = {
     "MPCC_ISA": "forces the native kernels' instruction set: scalar, avx2, avx512 or amx",
+    "MPCC_DEBUG_PRG": "1 records every draw; a keystream block drawn twice ends the session",
 }
 """Environment variables that change how mpcc runs, never what it computes; in `mpcc doctor`."""
 

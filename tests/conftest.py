@@ -1,5 +1,7 @@
 """Options and fixtures of all tests."""
 
+from collections import Counter
+
 import pytest
 
 
@@ -18,8 +20,20 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests recorded as their score, such as mutants refused."""
+    """Print what tests recorded as their score, such as mutants refused, and sums of tallies."""
+    tallies: dict[str, Counter[str]] = {}
+    refused = made = 0
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
-        for key, text in report.user_properties:
+        for key, found in report.user_properties:
             if key == "score":
-                terminalreporter.write_line(text)
+                terminalreporter.write_line(found)
+            elif key == "mutants":
+                refused, made = refused + found[0], made + found[1]
+            elif key == "tally":
+                title, counts = found
+                tallies.setdefault(title, Counter()).update(counts)
+    for title, sums in tallies.items():
+        parts = [f"{count} {what}" for what, count in sums.items()]
+        terminalreporter.write_line(f"{title}: {', '.join(parts)}, {sums.total()} total")
+    if made:
+        terminalreporter.write_line(f"leak checker: {refused}/{made} mutants refused")

@@ -14,6 +14,7 @@ import pytest
 
 from mpcc import artifact as files
 from mpcc.artifact import (
+    FORMAT,
     Artifact,
     atomic_write,
     load_private,
@@ -204,11 +205,17 @@ def manifest_of(data):
 def test_another_version_is_refused_by_name():
     data = make().to_bytes()
     manifest = manifest_of(data)
-    for version in (0, 2, "1", True, None):
+    for version in (0, 1, FORMAT + 1, 10**30, str(FORMAT), True, None):
         manifest["format"] = version
         error = refused(repack(data, {"manifest.json": json.dumps(manifest).encode()}))
-        assert error.code == "E-artifact-version"
-        assert "compile the model again" in error.diagnostics[0].fix
+        (problem,) = error.diagnostics
+        assert problem.code == "E-artifact-version"
+        assert "compile the model again" in problem.fix
+        # Both versions are named.
+        assert f"this mpcc reads format {FORMAT}" in problem.what
+        if type(version) is int:
+            assert f"has format {version}," in problem.what
+            assert ("newer" in problem.fix) == (version > FORMAT)
 
 
 CHANGES = {
@@ -218,6 +225,10 @@ CHANGES = {
     "double place": lambda m: m.update(places=["P0", "P0"]),
     "protocol": lambda m: m.update(protocol=""),
     "phi": lambda m: m.update(phi=[]),
+    "formats": lambda m: m.update(formats={}),
+    "formats kind": lambda m: m["formats"].update(weight_range="8"),
+    "formats extra": lambda m: m["formats"].update(note="w0 = 0.1"),
+    "long number": lambda m: m["inputs"][0].update(lo=-(10**400)),
     "disclosed": lambda m: m.update(disclosed=[0.5]),
     "disclosed kind": lambda m: m.update(disclosed="0.5"),
     "program hash": lambda m: m.update(program_sha256="0" * 64),

@@ -27,6 +27,10 @@ OTHERS = {
     "--config": "mpcc-party",
     "--index": "mpcc-party",
     "--listen-fd": "mpcc-party",
+    "--minutes": "tests.fuzz.campaign",
+    "--targets": "tests.fuzz.campaign",
+    "--mlock": "mpcc-party",
+    "--plot": "benchmarks.verify",
 }
 
 

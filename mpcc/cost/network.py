@@ -98,7 +98,8 @@ def profile(name: str) -> Profile:
 
     def number(source: Mapping[str, Any], key: str, fallback: float | None, where: str) -> float:
         value = source.get(key, fallback)
-        usable = type(value) in (int, float) and 0 <= value < math.inf
+        # No network is so fast; and an integer may be too long for a float.
+        usable = type(value) in (int, float) and 0 <= value < 2.0**64
         # No latency is a network; no bandwidth is none.
         if usable and (value > 0 or key == "latency_ms"):
             return float(value)

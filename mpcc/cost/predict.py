@@ -186,7 +186,7 @@ def _products(op: Op) -> int:
     left, right = types[0], types[1]
     if not isinstance(left, RingType) or not isinstance(right, RingType):
         return 0
-    inner = element_count(right.shape[1:]) if op.name == "party.conv" else left.shape[1]
+    inner = element_count(right.shape[1:]) if op.name == "party.conv" else left.shape[-1]
     return len(types) // 2 * element_count(results[0].shape) * inner
 
 

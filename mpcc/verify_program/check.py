@@ -14,15 +14,16 @@ from typing import Any
 from mpcc.artifact import Artifact
 from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic, MpccError
-from mpcc.ir.core import Function, Module, Op, Value
+from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
-from mpcc.ir.phi import Phi
 from mpcc.ir.schedule import SETUP
 from mpcc.ir.types import COMPUTE_PLACES, BitsType, ClearType, RingType
 from mpcc.ir.verify import verify
 from mpcc.passes import pipeline
 from mpcc.passes.base import Manager
 from mpcc.protocols import PROTOCOLS, lower_program, protocol_named
+from mpcc.verify_program.derived import check_derived, public_constants
+from mpcc.verify_program.difference import first_difference
 from mpcc.verify_program.peeling import peel
 from mpcc.verify_program.policy import Policy, declared_policy, place_name
 from mpcc.verify_program.program import (
@@ -46,7 +47,7 @@ __all__ = [
 TRUSTED = (
     "this checker, the reader of the program, and the protocol's rules as tested: that the program "
     "computes what the secure program says rests on them",
-    "that the secure program is the intended model: compile it yourself, or compare its text",
+    "that the tensor program is the intended model: compile it yourself, or compare its text",
     "AES-128 as a pseudorandom function; keys that only their holders have; TLS 1.3",
     "that each place runs this program (hashes are compared) and the engine executes it as the "
     "reference does",
@@ -188,49 +189,6 @@ def check_program(module: Module, policy: Policy) -> Checked:
 # --- rule f --------------------------------------------------------------------------------------
 
 
-def _text(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _difference(found: Op, wanted: Op, numbers: tuple[dict[Value, int], dict[Value, int]]) -> str:
-    """What two ops differ in; empty if in nothing that a program has."""
-    if found.name != wanted.name:
-        return f"is {found.name}, not {wanted.name}"
-    for key in wanted.attrs:
-        if found.attrs[key] != wanted.attrs[key]:
-            return f"{key} is {_text(found.attrs[key])}, not {_text(wanted.attrs[key])}"
-    if [numbers[0].get(v) for v in found.operands] != [numbers[1].get(v) for v in wanted.operands]:
-        return "has other operands"
-    if [str(r.type) for r in found.results] != [str(r.type) for r in wanted.results]:
-        return "has results of other types"
-    if found.loc != wanted.loc:
-        return f"comes from {_text(found.loc)!r}, not {_text(wanted.loc)!r}"
-    if found.body is not None and wanted.body is not None:
-        return _first_difference(found.body, wanted.body)[1]
-    return ""
-
-
-def _first_difference(found: Function, wanted: Function) -> tuple[int, str]:
-    """(position, what) of the first op that differs; the position is -1 if none does."""
-    numbers: tuple[dict[Value, int], dict[Value, int]] = ({}, {})
-    for table, function in zip(numbers, (found, wanted), strict=True):
-        table.update({a: i for i, a in enumerate(function.args)})
-    for position, (a, b) in enumerate(zip(found.ops, wanted.ops, strict=False)):
-        what = _difference(a, b, numbers)
-        if what:
-            return position, what if a.body is None else f"op in its region: {what}"
-        for table, op in zip(numbers, (a, b), strict=True):
-            for result in op.results:
-                table[result] = len(table)
-    if len(found.ops) != len(wanted.ops):
-        shorter = min(len(found.ops), len(wanted.ops))
-        return shorter, f"there are {len(found.ops)} ops, not {len(wanted.ops)}"
-    if [numbers[0].get(v) for v in found.returns] != [numbers[1].get(v) for v in wanted.returns]:
-        return len(found.ops) - 1, "the region returns other values"
-    return -1, ""
-
-
 def lower_again(secure: Module, protocol: str) -> tuple[Module, bytes]:
     """The party program that a verified secure program gives, and its GraphDef.
 
@@ -266,7 +224,7 @@ def compare_with_lowering(
         return []
     if module is None:
         return refused("the program is not the one that the secure program gives")
-    position, what = _first_difference(module.main, wanted.main)
+    position, what = first_difference(module.main, wanted.main)
     if position < 0:
         return refused(
             "the program's attributes or its encoding are not what the secure program gives"
@@ -284,27 +242,13 @@ def compare_with_lowering(
 # --- the whole -----------------------------------------------------------------------------------
 
 
-def _check_manifest(artifact: Artifact, declared: Policy) -> list[Diagnostic]:
-    """The manifest's ports are those of the secure program."""
-    problems = []
-    for what, ports, names in (
-        ("inputs", artifact.inputs, declared.inputs),
-        ("outputs", artifact.outputs, declared.outputs),
-    ):
-        if sorted(p["name"] for p in ports) != sorted(names):
-            problems.append(
-                Diagnostic(
-                    "E-leak-manifest", f"the manifest has other {what} than the program", what
-                )
-            )
-    return problems
-
-
 def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
-    phi = Phi.from_json(json.dumps(dict(artifact.phi)))
     weights = [op for op in secure.main.ops if op.name == "secure.weight"]
+    how = "declared, " if artifact.disclosed_bits == 0 else ""
     return {
-        "formats": f"{phi.size_bits} bits: {json.dumps(dict(artifact.phi), sort_keys=True)}",
+        "formats": f"{how}{artifact.disclosed_bits} bits: "
+        f"{json.dumps(dict(artifact.phi), sort_keys=True)}",
+        "constants": public_constants(artifact.tensor_module),
         "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",
         "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},
         "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
@@ -324,13 +268,14 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
         The report; what is wrong with the program is in it and raises nothing.
 
     Raises:
-        MpccError: the artifact has no secure program that can be read.
+        MpccError: the artifact has no tensor or secure program that can be read, or its formats
+            are malformed.
     """
     start = time.perf_counter()
     secure = artifact.secure_module
     declared = declared_policy(secure)
     chosen = policy or declared
-    problems = _check_manifest(artifact, declared)
+    problems: list[Diagnostic] = []
     checked = Checked((), (), 0)
     module: Module | None = None
     try:
@@ -347,6 +292,7 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
         problems += error.diagnostics
     else:
         problems += compare_with_lowering(artifact.program, module, *wanted)
+    problems += check_derived(artifact, module)
     lowering = PROTOCOLS.get(artifact.protocol)
     return Report(
         program_sha256=artifact.program_sha256,

@@ -128,6 +128,10 @@ def masking_operands(
         case "party.reshape" | "party.transpose" | "party.slice" | "party.transfer":
             # Other order, or some of the elements.
             yield op.args[0], planes, last
+        case "party.gather":
+            # A choice of elements, if none is taken twice.
+            if len(set(op.attrs["indices"])) == len(op.attrs["indices"]):
+                yield op.args[0], planes, last
         case "party.planes" | "party.join":
             found = trace(program.ops, op.id, planes)
             if len(found) == 1:

@@ -1,5 +1,6 @@
 """Nothing of weights, inputs or calibration data shows where it must not."""
 
+import json
 import re
 import stat
 import struct
@@ -167,23 +168,44 @@ SECRETS = {
     "doc": "topsecret_doc",
     "metadata": "topsecret_metadata",
     "dimension": "topsecret_dimension",
+    "domain": "topsecret.domain",
+    "version": "topsecret_version",
+    "external": "topsecret_external",
+    "value": "topsecret_value",
+    "function": "topsecret_function",
 }
 
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory):
-    """A model whose inner names tell something."""
+    """A model whose inner names, texts and files tell something."""
     s = SECRETS
+    folder = tmp_path_factory.mktemp("topsecret_folder")
     generator = np.random.default_rng(0)
     nodes = [
         helper.make_node(
             *("Gemm", ["x", s["weight"], s["bias"]], [s["middle"]]), name=s["node"] + "_gemm"
         ),
         helper.make_node(
-            "Relu", [s["middle"]], ["y"], name=s["node"] + "_relu", doc_string=s["doc"]
+            "Relu",
+            [s["middle"]],
+            [s["value"]],
+            name=s["node"] + "_relu",
+            doc_string=s["doc"],
+        ),
+        helper.make_node(
+            s["function"], [s["value"]], ["y"], name=s["node"] + "_call", domain=s["domain"]
         ),
     ]
-    nodes[1].doc_string = s["doc"]
+    inner = helper.make_node("Relu", ["topsecret_a"], ["topsecret_b"], name="topsecret_inner")
+    function = helper.make_function(
+        s["domain"],
+        s["function"],
+        ["topsecret_a"],
+        ["topsecret_b"],
+        [inner],
+        [helper.make_opsetid("", 13)],
+    )
     weights = {
         s["weight"]: generator.standard_normal((6, 4)).astype(np.float32),
         s["bias"]: generator.standard_normal(4).astype(np.float32),
@@ -196,12 +218,27 @@ def named(tmp_path_factory):
         [numpy_helper.from_array(a, n) for n, a in weights.items()],
         doc_string=s["doc"],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    middle = helper.make_tensor_value_info(s["middle"], TensorProto.FLOAT, None)
+    middle.doc_string = s["doc"]
+    graph.value_info.append(middle)
+    for port in (*graph.input, *graph.output):
+        port.doc_string = s["doc"]
+    for tensor in graph.initializer:
+        tensor.doc_string = s["doc"]
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid(s["domain"], 1)]
+    model = helper.make_model(graph, opset_imports=opsets, functions=[function])
     model.ir_version = 8
     model.producer_name, model.doc_string = s["producer"], s["doc"]
+    model.producer_version, model.domain = s["version"], s["domain"]
     helper.set_model_props(model, {s["metadata"]: s["metadata"]})
-    path = tmp_path_factory.mktemp("named") / "topsecret_file.onnx"
-    path.write_bytes(model.SerializeToString())
+    path = folder / "topsecret_file.onnx"
+    onnx.save(
+        *(model, str(path)),
+        save_as_external_data=True,
+        location=s["external"] + ".bin",
+        size_threshold=0,
+    )
+    assert (folder / (s["external"] + ".bin")).stat().st_size == 4 * 28
     return path
 
 
@@ -223,8 +260,46 @@ def test_node_names_are_kept_when_asked_for(named, tmp_path):
     assert call("compile", named, "--shape", "x=1,6", "-o", target, "--keep-names").code == 0
     content = contents(target)
     assert SECRETS["node"].encode() in content
-    for what in ("producer", "doc", "metadata", "graph"):
+    assert SECRETS["weight"].encode() in content
+    for what in ("producer", "doc", "metadata", "graph", "domain", "version", "external"):
         assert SECRETS[what].encode() not in content
+    for word in ("topsecret_file", "topsecret_folder"):
+        assert word.encode() not in content
+
+
+@pytest.mark.parametrize("disclose", ["none", "per-model", "per-tensor"])
+def test_the_command_says_how_much_is_disclosed(compiled, tmp_path, disclose):
+    """On the terminal, on the cost page and in the leak checker's report, the same figure."""
+    made = compiled("A")
+    target = tmp_path / "m.mpcc"
+    options = ("--input-range", made.source.interval, "--disclose", disclose)
+    said = call("compile", made.source.model, "-o", target, *options)
+    assert said.code == 0, said.err
+    bits = Artifact.load(target).disclosed_bits
+    assert (bits == 0) == (disclose == "none")
+    assert f"{bits} bits of formats" in said.out
+    verified = json.loads(call("verify", target, "--json").out)
+    assert verified["accepted"]
+    assert f"{bits} bits: " in verified["disclosed"]["formats"]
+    page = tmp_path / "page.html"
+    call("cost", target, "--html", page)
+    assert f"{bits} bits" in page.read_text()
+    if disclose == "none":
+        assert "weights: declared to be within 8" in said.err
+        assert load_private(target.with_suffix(".private.json"))["measured_error"]["logits"] > 0
+
+
+def test_weights_outside_the_declared_range_are_refused(compiled, tmp_path):
+    made = compiled("A")
+    target = tmp_path / "m.mpcc"
+    tight = ("--disclose", "none", "--weight-range", "0.01")
+    said = call("compile", made.source.model, "-o", target, *tight)
+    assert said.code == 2
+    assert "E-range-weights" in said.err
+    assert not target.exists()
+    alone = call("compile", made.source.model, "-o", target, "--weight-range", "4")
+    assert alone.code == 2
+    assert "--disclose none" in alone.err
 
 
 def shown(value):

@@ -249,6 +249,17 @@ def _broadcast(e: Editor, at: Op, mask: Value) -> Value | None:
     return e.insert(at, party.Reshape, (many,), shape=type_.shape)
 
 
+def _repeated(e: Editor, at: Op, mask: Value) -> Value | None:
+    """One entry of the first axis stands for another."""
+    type_ = mask.type
+    if not isinstance(type_, RingType) or not type_.shape or type_.shape[0] < 2:
+        return None
+    if element_count(type_.shape) == 0:
+        return None
+    entries = (1, *range(1, type_.shape[0]))
+    return e.insert(at, party.Gather, (mask,), axis=0, indices=entries)
+
+
 def _times(e: Editor, at: Op, mask: Value) -> Value | None:
     """Multiplied by a value of the program, which may be even or zero."""
     if isinstance(mask.type, BitsType):
@@ -317,6 +328,7 @@ LEAKS: dict[str, Edit] = {
     "doubled-mask": _weakened(_twice),
     "low-bits-mask": _weakened(_low),
     "broadcast-mask": _weakened(_broadcast),
+    "repeated-mask": _weakened(_repeated),
     "multiplied-mask": _weakened(_times),
     "setup-mask": setup_mask,
     "send-to-mask-holder": send_to_mask_holder,
@@ -503,7 +515,10 @@ def mutate_labels(module: Module, name: str, seed: int) -> Iterator[Mutant]:
 def mutate_exposed(module: Module, name: str, count: int, seed: int) -> Iterator[Mutant]:
     """A product, a bit or a sum of shares is sent to somebody in the clear."""
     rng = np.random.default_rng(seed)
-    bare = ("party.matmul", "party.conv", "party.lookup", "party.shift_right", "party.encode")
+    bare = (
+        "party.matmul", "party.conv", "party.mul", "party.lookup", "party.shift_right",
+        "party.encode",
+    )  # fmt: skip
     program = flatten(module)
     # What everybody may know is no secret: the public bias, and what is made of it alone.
     known = knowledge(program, (), PUBLIC.get(name.partition("-")[0], ()))

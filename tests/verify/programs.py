@@ -80,10 +80,37 @@ def pooled(ring: int) -> Program:
     return p
 
 
+def gated(ring: int) -> Program:
+    """Products of secrets, stacked and elementwise, gathers, sums, bits moved and made numbers."""
+    p, rng = Program(ring), np.random.default_rng(4)
+    x = p.input(rng.uniform(-1, 1, (2, 3, 4)), 6, -1.0, 1.0, width=8)
+    gate = p.input(rng.uniform(-1, 1, (2, 3, 3)), 6, -1.0, 1.0, width=8)
+    w = p.weight(rng.integers(-30, 30, (2, 4, 3)), 5, 6)
+    y = p.op("matmul", x, w, width=16, loc="dense")
+    y = p.op("truncate", y, amount=5, width=12, loc="dense/truncate")
+    z = p.op("mul", y, gate, width=20, loc="gate")
+    z = p.op("truncate", z, amount=6, width=14, loc="gate/truncate")
+    z = p.op("gather", z, axis=1, indices=(2, 0, 0), loc="pick")
+    bits = [p.op("negative", v, loc=f"sign_{i}") for i, v in enumerate((gate, z, x))]
+    flat = [p.op("reshape", b, shape=(2, b.type.shape[1] * b.type.shape[2])) for b in bits]
+    bits = p.op("concat", *flat, axis=1, loc="bits")
+    mask = p.op("gather", bits, axis=1, indices=tuple(range(29, 20, -1)), loc="bits")
+    number = p.op("from_bit", mask, ring=ring, loc="number")
+    z = p.op("reshape", z, shape=(2, 9), loc="sum")
+    z = p.op("scale", z, factor=-5, frac=1, width=17, loc="sum")
+    z = p.op("mul", number, z, width=18, loc="sum")
+    total = p.op("reduce_sum", z, axes=(0,), width=19, loc="sum")
+    p.op("reveal", total, name="total", owner="client", loc="out")
+    kept = p.op("select", mask, z, width=18, loc="kept")
+    p.op("reveal", kept, name="kept", owner="model", loc="kept_out")
+    return p
+
+
 PROGRAMS: Mapping[str, Callable[[int], Program]] = {
     "perceptron": perceptron,
     "wide": wide,
     "pooled": pooled,
+    "gated": gated,
 }
 
 

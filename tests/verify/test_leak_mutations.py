@@ -62,6 +62,7 @@ def test_mutants_are_refused(name, ring, record_property):
     total = f"{refused.total()} of {made.total()} mutants refused"
     kinds = ", ".join(f"{refused[kind]} of {made[kind]} {kind}" for kind in LEAST)
     record_property("score", f"mutation score, {name} in Z_2^{ring}: {total} ({kinds})")
+    record_property("mutants", [refused.total(), made.total()])
     assert escaped == []
     for kind, least in LEAST.items():
         assert made[kind] >= least

@@ -26,6 +26,7 @@ from mpcc.verify_program import (
 )
 from mpcc.verify_program.peeling import peel
 from mpcc.verify_program.program import flatten
+from tests.verify.artifact_mutations import entries_of, packed
 from tests.verify.programs import PROGRAMS, fused, lowered
 
 SHAPE = (4,)
@@ -171,6 +172,9 @@ def test_what_the_receiver_answers_is_its_own():
         (party.Transpose, {"perm": (0,)}, True),
         (party.Broadcast, {"shape": (4,), "dims": (0,)}, True),
         (party.Pad, {"low": (0,), "high": (0,)}, False),
+        (party.Gather, {"axis": 0, "indices": (3, 1, 2, 0)}, True),
+        (party.Gather, {"axis": 0, "indices": (3, 1, 2, 1)}, False),
+        (party.ReduceSum, {"axes": ()}, False),
     ],
 )
 def test_ops_on_a_mask(definition, attrs, good):
@@ -184,6 +188,30 @@ def test_a_repeated_mask_is_refused():
     p = Small()
     w, r = p.secret(), p.draw("P1+model", "model", shape=(1,))
     p.send(p.op(party.Add, w, p.op(party.Broadcast, r, shape=SHAPE, dims=(0,))), "P0")
+    assert p.codes() == {"E-leak-mask"}
+
+
+def test_some_entries_of_a_mask_mask_as_many():
+    p = Small()
+    w, r = p.secret(), p.draw("P1+model", "model", shape=(6,))
+    p.send(p.op(party.Add, w, p.op(party.Gather, r, axis=0, indices=(5, 0, 2, 3))), "P0")
+    assert p.problems() == ()
+
+
+def test_two_choices_of_one_mask_are_two_uses():
+    """Even where they have no entry in common: the rule counts uses, not entries."""
+    p = Small()
+    w, r = p.secret(), p.draw("P1+model", "model", shape=(8,))
+    for i, start in enumerate((0, 4)):
+        part = p.op(party.Gather, r, axis=0, indices=tuple(range(start, start + 4)))
+        p.send(p.op(party.Add, w, part), "P0", f"part_{i}")
+    assert p.codes() == {"E-leak-reuse"}
+
+
+def test_a_sum_over_an_axis_is_taken_for_no_mask():
+    p = Small()
+    w, r = p.secret(), p.draw("P1+model", "model", shape=(4, 2))
+    p.send(p.op(party.Add, w, p.op(party.ReduceSum, r, axes=(1,))), "P0")
     assert p.codes() == {"E-leak-mask"}
 
 
@@ -452,15 +480,8 @@ def test_command_refuses(files, tmp_path):
 
 def test_an_artifact_that_says_another_protocol_is_refused(files):
     good = Artifact.load(files / "good.mpcc")
-    changed = Artifact(
-        {**good.manifest, "protocol": "ref"},
-        {
-            "tensor.mpcc": good.tensor_text.encode(),
-            "secure.mpcc": good.secure_text.encode(),
-            "program.pb": good.program,
-            "cost.json": b"{}",
-        },
-    )
+    data = packed(entries_of(good), lambda manifest: manifest.update(protocol="ref"))
+    changed = Artifact.from_bytes(data)
     report = verify_artifact(changed)
     assert not report.accepted
     assert {p.code for p in report.problems} == {"E-leak-program"}

@@ -1,0 +1,77 @@
+"""Writes the artifacts of the present format into ``tests/corpus/artifacts/<format>/``.
+
+``python -m tests.corpus.make_artifacts``, once for every version of the format, when it is final;
+a folder that exists is never written again, so that old files stay what an old mpcc wrote. What
+must happen to the files of each version stands in ``tests/corpus/artifacts/outcomes.json``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.models import network_a
+from mpcc import api
+from mpcc.artifact import FORMAT
+from mpcc.ir.phi import FormatOptions
+
+ARTIFACTS = Path(__file__).parent / "artifacts"
+
+
+def tiny_conv() -> bytes:
+    """Conv, ReLU, maximum pooling, dense: an ONNX file of 2x6x6 inputs."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "k": rng.uniform(-1, 1, (3, 2, 3, 3)),
+        "b": rng.uniform(-1, 1, 3),
+        "d": rng.uniform(-1, 1, (27, 4)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "k", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("MatMul", ["f", "d"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def conv_input() -> dict[str, npt.NDArray[np.float32]]:
+    """An input of :func:`tiny_conv`, whose answer stands in ``conv.npy``."""
+    return {"x": np.linspace(-1, 1, 72, dtype=np.float32).reshape(1, 2, 6, 6)}
+
+
+def main() -> int:
+    """Write the folder; returns the exit code."""
+    folder = ARTIFACTS / str(FORMAT)
+    if folder.exists():
+        sys.stderr.write(f"{folder} exists; files of a version are written once\n")
+        return 1
+    folder.mkdir(parents=True)
+    a = FormatOptions(input_ranges={"image": (0, 1)})
+    options = api.CompileOptions(formats=a)
+    api.compile(network_a().serialized(), options=options).artifact.save(folder / "A.mpcc")
+    conv = FormatOptions(input_ranges={"x": (-1, 1)})
+    compiled = api.compile(tiny_conv(), options=api.CompileOptions(formats=conv))
+    compiled.save(folder / "conv.mpcc")
+    (folder / "conv.private.json").unlink()
+    answer = api.simulate(compiled.artifact, compiled.weights, conv_input(), rounding="floor")
+    np.save(folder / "conv.npy", answer.outputs["y"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
