@@ -2,7 +2,8 @@
 
 Every float constant of a model is a weight and belongs to the model owner, unless an operator takes
 it as a parameter of its own (a Pad value); such a parameter is written into the program in the
-clear and listed as disclosed. Integer constants are shapes and indices and become attributes.
+clear and listed as disclosed. Integer constants are shapes and indices and become attributes; one
+that a model computes with is a weight.
 Constants are merged by name only, never because their values are equal: what two weights have in
 common would show in the program.
 """
@@ -20,8 +21,9 @@ import numpy.typing as npt
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.core import Module, Value
 from mpcc.ir.define import Attributes, Operation
+from mpcc.ir.limits import MAX_ELEMENTS, MAX_RANK
 from mpcc.ir.ops import tensor
-from mpcc.ir.types import Shape, TensorType
+from mpcc.ir.types import Shape, TensorType, element_count
 
 __all__ = [
     "Array",
@@ -34,15 +36,23 @@ __all__ = [
     "Port",
     "Problems",
     "Unsupported",
+    "check_size",
+    "suggestion",
     "type_of",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
 
+_EXACT = 1 << 24
+"""Integers up to this size are binary32 numbers."""
+
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the model: its name, static shape, dtype, and whose it is."""
+    """An input or output of the model: its name, static shape, dtype, and whose it is.
+
+    ``f32`` for numbers, also for whole ones; ``bool`` for truth values; ``i64`` for positions.
+    """
 
     name: str
     shape: Shape
@@ -100,12 +110,15 @@ class Constant:
         name: of the initialiser, or of the node output, that it is.
         owner: ``model`` or ``public``; what it is if it turns out to be a weight.
         derived: computed from float constants, so that not even its shape-like use is public.
+        restated: derived, but the very number of one constant, cast or reshaped: as fit to
+            parametrise an operator as the constant itself.
     """
 
     array: Array = field(repr=False)
     name: str
     owner: str = "model"
     derived: bool = False
+    restated: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -241,33 +254,47 @@ class Builder:
 
     def append(
         self, definition: type[Operation], operands: Sequence[Operand], attrs: Attributes, loc: str
-    ) -> Value:
-        """Append an op with one result; constants among the operands become weights.
+    ) -> tuple[Value, ...]:
+        """Append an op; constants among the operands become weights.
+
+        Returns:
+            Its results.
 
         Raises:
             InferenceError: operands or attributes do not fit.
-            Unsupported: a constant cannot be a weight.
+            Unsupported: a constant cannot be a weight, or a result is beyond all limits.
         """
         values = [self.value(o) for o in operands]
-        return self.module.main.append(definition, values, attrs, loc).result
+        results = tuple(self.module.main.append(definition, values, attrs, loc).results)
+        for value in results:
+            check_size(type_of(value).shape)
+        return results
 
     def value(self, operand: Operand) -> Value:
         """The operand as a value; a constant becomes one ``tensor.weight`` at its first use.
 
+        Integers and truth values become real numbers.
+
         Raises:
-            Unsupported: the constant is not of real numbers, or empty, or not finite.
+            Unsupported: the constant is not of numbers, or empty, or not finite, or has integers
+                that binary32 does not hold.
         """
         if isinstance(operand, Value):
             return operand
         name = operand.name
         if name not in self._weights:
-            if not operand.is_float:
-                raise Unsupported(
-                    f"the integer constant {name} is used as data",
-                    "cast it to float when exporting the model",
-                )
+            if operand.array.dtype.kind in "OSU":
+                raise Unsupported(f"the constant {name} holds strings")
             if operand.array.size == 0:
                 raise Unsupported(f"the constant {name} has no elements")
+            if (
+                operand.array.dtype.kind in "iu"
+                and (np.abs(operand.array.astype(np.float64)) > _EXACT).any()
+            ):
+                raise Unsupported(
+                    f"the integers of {name} are used as data and are larger than {_EXACT}",
+                    "larger integers are not exact as binary32 numbers",
+                )
             with np.errstate(over="ignore"):
                 array = np.ascontiguousarray(operand.array, np.float32)
             array = array.reshape(operand.array.shape)
@@ -281,22 +308,57 @@ class Builder:
             self.constants[name] = array
         return self._weights[name]
 
+    def name(self, wanted: str) -> str:
+        """``wanted``, changed if the model itself uses this name."""
+        while wanted in self._names:
+            wanted += "'"
+        return wanted
+
     def derive(self, source: Constant, suffix: str, compute: Callable[[Array], Array]) -> Constant:
         """A constant computed by its owner, named after its source.
 
         The same source and suffix always mean the same computation, so they share one constant.
         """
-        name = f"{source.name}.{suffix}"
-        while name in self._names:
-            name += "'"
-        return Constant(
-            compute(source.array), name, source.owner, source.derived or source.is_float
-        )
+        return self.combine(f"{source.name}.{suffix}", [source], lambda arrays: compute(*arrays))
+
+    def combine(
+        self, name: str, sources: Sequence[Constant], compute: Callable[[Sequence[Array]], Array]
+    ) -> Constant:
+        """A constant computed from several by their owner; the model's if one of them is.
+
+        Args:
+            name: the same one always means the same computation.
+            sources: at least one.
+            compute: from their arrays.
+        """
+        weights = [c for c in sources if c.derived or c.is_float]
+        owner = "public" if all(c.owner == "public" for c in weights) else "model"
+        with np.errstate(all="ignore"):
+            array = np.asarray(compute([c.array for c in sources]))
+        return Constant(array, self.name(name), owner, bool(weights))
+
+    def public(self, name: str, array: npt.ArrayLike) -> Constant:
+        """Real numbers that follow from the architecture alone, such as a window's size."""
+        return Constant(np.asarray(array, np.float64), self.name(name), "public")
 
     def disclose(self, what: Disclosed) -> None:
         """Note a constant of the model that goes into the module in the clear."""
         if what not in self.disclosed:
             self.disclosed.append(what)
+
+
+def check_size(shape: Shape) -> None:
+    """Refuse a tensor that no program can have, whose byte counts might overflow.
+
+    Raises:
+        Unsupported: it has more than ``MAX_ELEMENTS`` elements, or more than ``MAX_RANK`` axes.
+    """
+    if element_count(shape) > MAX_ELEMENTS or len(shape) > MAX_RANK:
+        raise Unsupported(
+            f"a value of shape {list(shape)}: programs end at {MAX_RANK} axes and "
+            f"2^{MAX_ELEMENTS.bit_length() - 1} elements",
+            "check the model's shapes; one may have overflowed",
+        )
 
 
 def type_of(operand: Operand) -> TensorType:

@@ -27,8 +27,12 @@ def model(
     constants: Mapping[str, np.ndarray] | None = None,
     opset: int = 13,
     domains: Sequence[str] = (),
+    types: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    """A model; outputs have no declared shape, or that many open dimensions."""
+    """A model; outputs have no declared shape, or that many open dimensions.
+
+    They are of floats, unless ``types`` says otherwise.
+    """
     ranks = outputs if isinstance(outputs, Mapping) else {}
     graph = helper.make_graph(
         list(nodes),
@@ -36,7 +40,9 @@ def model(
         infos(inputs),
         [
             helper.make_tensor_value_info(
-                o, TensorProto.FLOAT, [None] * ranks[o] if o in ranks else None
+                o,
+                (types or {}).get(o, TensorProto.FLOAT),
+                [None] * ranks[o] if o in ranks else None,
             )
             for o in outputs
         ],

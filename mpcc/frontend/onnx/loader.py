@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import onnx
 
@@ -16,51 +17,22 @@ from mpcc.frontend.importer import (
     Port,
     Problems,
     Unsupported,
+    check_size,
     type_of,
 )
-from mpcc.frontend.onnx import math, nn, shape
 from mpcc.frontend.onnx.fold import FOLDABLE, fold
-from mpcc.frontend.onnx.model import load_model, set_shapes
-from mpcc.frontend.onnx.node import Handler, Node, node_label
+from mpcc.frontend.onnx.interpret import DATA, interpret
+from mpcc.frontend.onnx.model import element_types, load_model, set_shapes
+from mpcc.frontend.onnx.node import Node, Operator, node_label
+from mpcc.frontend.onnx.support import OPERATORS, reason
 from mpcc.ir.core import Value
 from mpcc.ir.define import InferenceError
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 
-__all__ = ["OPERATORS", "import_onnx", "supported"]
-
-_FAMILIES = (math, nn, shape)
-
-OPERATORS: Mapping[str, Handler] = {
-    name: handler for family in _FAMILIES for name, handler in family.OPERATORS.items()
-}
-"""All operators of the default domain that can be imported."""
-
-
-def supported() -> dict[str, str]:
-    """Operators that a model may have, with a line about each."""
-    table = {}
-    for name, handler in OPERATORS.items():
-        note = (handler.__doc__ or "").strip().splitlines()[0]
-        table[name] = note.removeprefix(name).lstrip(":, ").rstrip(".")
-    for name in FOLDABLE - OPERATORS.keys():
-        table[name] = "of constants only: computed when the model is imported"
-    return dict(sorted(table.items()))
-
+__all__ = ["OPERATORS", "import_onnx"]
 
 #: Elements of an input are kept as binary32 whatever their width in the model.
-_LAST = "if it is the last step, end the exported model before it and apply it to the answer"
-_WORKAROUNDS = {
-    "BatchNormalization": "export in inference mode, with it folded into the layers",
-    "Mul": "scale the weights of a neighbouring layer instead",
-    "Div": "scale the weights of a neighbouring layer instead",
-    "Softmax": _LAST,
-    "LogSoftmax": _LAST,
-    "Sigmoid": _LAST,
-    "ArgMax": _LAST,
-}
-"""The nearest way out for operators that models often have."""
-
 _REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 
 
@@ -69,6 +41,7 @@ def import_onnx(
     shapes: Mapping[str, Shape] | None = None,
     owners: Mapping[str, str] | None = None,
     weights: str = "secret",
+    batch: int | None = None,
 ) -> Imported:
     """Import an ONNX model, opset 7 or later.
 
@@ -77,6 +50,9 @@ def import_onnx(
         shapes: static shapes of inputs whose dimensions the model leaves open.
         owners: ``client``, ``model`` or ``public`` for inputs, outputs and weights by name.
         weights: ``secret`` (they belong to the model owner) or ``public``.
+        batch: size of the first axis of all inputs where the model leaves it open and ``shapes``
+            says nothing. Names and values of secret weights do not depend on it, so that programs
+            for several batch sizes can share them.
 
     Returns:
         The module and, apart from it, the constants' values.
@@ -86,7 +62,7 @@ def import_onnx(
             (``E-import-...``); whatever is not supported is listed at once, with node names.
     """
     roles = Owners(owners or {}, weights)
-    model = set_shapes(load_model(source), shapes or {})
+    model = set_shapes(load_model(source), shapes or {}, batch)
     problems = Problems()
     graph = _Graph(model, roles, problems)
     graph.add_inputs()
@@ -112,6 +88,7 @@ class _Graph:
     def __init__(self, model: onnx.ModelProto, owners: Owners, problems: Problems) -> None:
         self.graph = model.graph
         self.opset = next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        self.imports = model.opset_import
         self.owners = owners
         self.problems = problems
         self.build = Builder()
@@ -120,6 +97,7 @@ class _Graph:
         self.env: dict[str, Operand | None] = {}
         self.used = {n for node in self.graph.node for n in node.input}
         self.used.update(o.name for o in self.graph.output)
+        self.kinds = element_types(model)
         self.build.reserve([i.name for i in self.graph.initializer])
         self.build.reserve([o for node in self.graph.node for o in node.output])
 
@@ -148,6 +126,12 @@ class _Graph:
                 )
                 continue
             port = Port(info.name, _shape(info), "f32", self.owners.input(info.name))
+            try:
+                check_size(port.shape)
+            except Unsupported as error:
+                self.env[port.name] = None
+                self.problems.add("E-import-shape", error.reason, f"input {port.name}", error.fix)
+                continue
             attrs = {"name": port.name, "shape": port.shape, "owner": port.owner}
             try:
                 self.env[port.name] = self.build.module.main.append(tensor.Input, (), attrs).result
@@ -168,38 +152,36 @@ class _Graph:
     def add_node(self, proto: onnx.NodeProto) -> None:
         """Import one node, or note why not."""
         self.env.update(dict.fromkeys(proto.output))
-        named = f"{proto.op_type} of opset {self.opset}"
-        handler = OPERATORS.get(proto.op_type)
-        if proto.domain not in ("", "ai.onnx"):
-            self.problems.node(
-                "E-import-unsupported",
-                f"{proto.domain}.{proto.op_type}: no operator of another domain is supported",
-                node_label(proto),
-                "export the model with standard operators",
-            )
-            return
-        operands = [self.env[name] if name else None for name in proto.input]
+        standard = proto.domain in ("", "ai.onnx")
+        name = proto.op_type if standard else f"{proto.domain}.{proto.op_type}"
+        version = next((o.version for o in self.imports if o.domain == proto.domain), self.opset)
+        named = f"{name} of opset {self.opset if standard else version}"
+        operands = [self.env.get(name) if name else None for name in proto.input]
         given = [o for name, o in zip(proto.input, operands, strict=True) if name]
         constants = bool(given) and all(isinstance(o, Constant) for o in given)
-        foldable = constants and proto.op_type in FOLDABLE
-        if handler is None and not foldable:
+        foldable = standard and constants and proto.op_type in FOLDABLE
+        operator = OPERATORS.get(proto.op_type) if standard else None
+        if operator is None and not foldable:
+            why = reason(proto.domain, proto.op_type)
             self.problems.node(
-                "E-import-unsupported",
-                f"{named}: the operator is not supported"
-                + (" on computed values, only on constants" if proto.op_type in FOLDABLE else ""),
-                node_label(proto),
-                _WORKAROUNDS.get(proto.op_type, "`mpcc ops` lists what is supported"),
+                "E-import-unsupported", f"{named}: {why.why}", node_label(proto), why.fix
             )
             return
         if any(o is None for o in given):
             return
         try:
-            if foldable or handler is None:
-                result: Operand = fold(proto, self.opset, _constants(operands))
+            if foldable or operator is None:
+                results: tuple[Operand, ...] = self.folded(proto, operator, operands)
             else:
                 used = [bool(o) and o in self.used for o in proto.output]
-                result = handler(Node(self.build, proto, self.opset, operands, used))
-            self.env[proto.output[0]] = self.owned(result, proto.output[0])
+                node = Node(self.build, proto, self.opset, operands, used, self.kinds)
+                found = operator.run(node)
+                node.refuse_unread(operator.ignored)
+                results = found if isinstance(found, tuple) else (found,)
+            # Further outputs than the operator gives are not used: it has refused that.
+            for output, result in zip(proto.output, results, strict=False):
+                if output:
+                    self.env[output] = self.owned(result, output)
         except Unsupported as error:
             self.problems.node(
                 "E-import-unsupported", f"{named}: {error.reason}", node_label(proto), error.fix
@@ -207,12 +189,24 @@ class _Graph:
         except (InferenceError, ValueError) as error:
             self.problems.node("E-import-shape", f"{named}: {error}", node_label(proto))
 
+    def folded(
+        self,
+        proto: onnx.NodeProto,
+        operator: Operator | None,
+        operands: Sequence[Operand | None],
+    ) -> tuple[Constant, ...]:
+        """Results of a node on constants."""
+        constants = [o if isinstance(o, Constant) else None for o in operands]
+        if operator is None or proto.op_type not in DATA:
+            return fold(proto, self.opset, constants)
+        return fold(proto, self.opset, constants, partial(interpret, operator))
+
     def add_outputs(self) -> tuple[Port, ...]:
         """The outputs; one that is a constant would publish a weight."""
         ports = []
         for info in self.graph.output:
             owner = self.owners.output(info.name)
-            value = self.env[info.name]
+            value = self.env.get(info.name)
             if isinstance(value, Constant):
                 self.problems.add(
                     "E-import-output",
@@ -223,9 +217,6 @@ class _Graph:
                 continue
             attrs = {"name": info.name, "owner": owner}
             self.build.module.main.append(tensor.Output, [value], attrs)
-            ports.append(Port(info.name, type_of(value).shape, "f32", owner))
+            type_ = type_of(value)
+            ports.append(Port(info.name, type_.shape, type_.dtype, owner))
         return tuple(ports)
-
-
-def _constants(operands: Sequence[Operand | None]) -> list[Constant | None]:
-    return [o if isinstance(o, Constant) else None for o in operands]

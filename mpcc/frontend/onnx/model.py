@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -19,10 +19,13 @@ from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.frontend.importer import suggestion
 from mpcc.ir.types import Shape
 
-__all__ = ["MAX_MODEL_BYTES", "MIN_OPSET", "load_model", "set_shapes"]
+__all__ = ["MAX_MODEL_BYTES", "MIN_OPSET", "element_types", "load_model", "set_shapes"]
 
 MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
 """Model with all external data; protobuf, and so the checker, ends at 2 GiB."""
+
+_MAX_SIZE = (1 << 31) - 1
+"""Largest size of a dimension that can be chosen."""
 
 MIN_OPSET = 7
 """First version with numpy's broadcasting."""
@@ -42,8 +45,8 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
         source: path or bytes; bytes cannot have external data.
 
     Raises:
-        MpccError: ``E-model-missing``, ``E-model-size``, ``E-model-format``, ``E-model-external``,
-            ``E-model-opset`` or ``E-model-invalid``.
+        MpccError: ``E-model-missing``, ``E-model-size``, ``E-model-format``, ``E-model-empty``,
+            ``E-model-external``, ``E-model-opset`` or ``E-model-invalid``.
     """
     folder: Path | None = None
     if isinstance(source, bytes):
@@ -65,6 +68,14 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
                 "E-model-missing", f"the model cannot be read: {error}", where
             ) from error
     model = _parse(data, where)
+    if not model.graph.node or not model.graph.output:
+        missing = "nodes" if not model.graph.node else "outputs"
+        raise MpccError.of(
+            "E-model-empty",
+            f"the model's graph has no {missing}",
+            where,
+            "export the model again: there is nothing to compute",
+        )
     _load_external(model, folder, len(data), where)
     _check_opset(model, where)
     if model.functions:
@@ -75,7 +86,9 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     return model
 
 
-def set_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.ModelProto:
+def set_shapes(
+    model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int | None = None
+) -> onnx.ModelProto:
     """Give open dimensions of inputs their size, then run ONNX's own full check.
 
     A named dimension that one input fixes is fixed for all others.
@@ -83,13 +96,15 @@ def set_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     Args:
         model: from :func:`load_model`; changed in place.
         shapes: shapes by input name; they must agree with what the model fixes.
+        batch: size of the first axis of the other inputs, where it is open.
 
     Returns:
         The same model, with static inputs.
 
     Raises:
         MpccError: an input's dimension stays open (``E-import-dynamic``), or a shape does not fit
-            (``E-import-shape``, ``E-import-name``), or the model is invalid (``E-model-invalid``).
+            (``E-import-shape``, ``E-import-name``), no input has a batch axis to choose
+            (``E-import-batch``), or the model is invalid (``E-model-invalid``).
     """
     constants = {i.name for i in model.graph.initializer}
     inputs = {i.name: i for i in model.graph.input if i.name not in constants}
@@ -103,6 +118,8 @@ def set_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     for name, wanted in shapes.items():
         if name in inputs:
             problems.extend(_set_shape(inputs[name], wanted, bound))
+    if batch is not None:
+        problems.extend(_set_batch([i for n, i in inputs.items() if n not in shapes], batch, bound))
     for name, info in inputs.items():
         if name not in shapes:
             problems.extend(_close_dimensions(info, bound))
@@ -115,6 +132,29 @@ def set_shapes(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     return model
 
 
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """ONNX's element type of every tensor by name, as far as ONNX's inference knows it.
+
+    Args:
+        model: from :func:`set_shapes`.
+    """
+    skeleton = onnx.ModelProto(ir_version=model.ir_version)
+    skeleton.opset_import.extend(model.opset_import)
+    graph = skeleton.graph
+    graph.name = "types"
+    graph.node.extend(model.graph.node)
+    known = {i.name for i in model.graph.initializer}
+    graph.input.extend(i for i in model.graph.input if i.name not in known)
+    # Types alone are asked for, so that the weights' values need not be copied.
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(i.name, i.data_type, list(i.dims))
+        for i in model.graph.initializer
+    )
+    inferred = onnx.shape_inference.infer_shapes(skeleton).graph
+    infos = (*inferred.input, *inferred.value_info, *model.graph.output)
+    return {i.name: int(i.type.tensor_type.elem_type) for i in infos}
+
+
 def _declare_outputs(model: onnx.ModelProto) -> None:
     """Outputs without a shape are common, but the checker wants one."""
     missing = [o for o in model.graph.output if not o.type.tensor_type.HasField("shape")]
@@ -123,6 +163,8 @@ def _declare_outputs(model: onnx.ModelProto) -> None:
         types = {o.name: o.type for o in inferred.graph.output}
         for output in missing:
             output.type.CopyFrom(types[output.name])
+            # Not even its rank is known. An empty shape satisfies the checker, and nobody reads it.
+            output.type.tensor_type.shape.SetInParent()
 
 
 def _too_large(where: str) -> MpccError:
@@ -271,8 +313,8 @@ def _set_shape(
     type_ = info.type.tensor_type
     if not type_.HasField("shape"):
         type_.shape.SetInParent()
-        for size in wanted:
-            type_.shape.dim.add().dim_value = size
+        for _ in wanted:
+            type_.shape.dim.add()
     if len(type_.shape.dim) != len(wanted):
         yield Diagnostic(
             "E-import-shape",
@@ -285,15 +327,42 @@ def _set_shape(
             fixed = dim.dim_value
         else:
             fixed = bound.setdefault(dim.dim_param, size) if dim.dim_param else size
-        if size < 1 or fixed != size:
-            yield Diagnostic(
-                "E-import-shape",
-                f"dimension {axis} of input {info.name} is {fixed}, not {size}"
-                if size >= 1
-                else f"dimension {axis} of input {info.name} must be positive, not {size}",
-                f"--shape {info.name}",
-            )
+        if not 1 <= size <= _MAX_SIZE or fixed != size:
+            named = f"dimension {axis} of input {info.name}"
+            if size < 1:
+                text = f"{named} must be positive, not {size}"
+            elif size > _MAX_SIZE:
+                text = f"{named} is larger than 2^31 - 1: {size}"
+            else:
+                text = f"{named} is {fixed}, not {size}"
+            yield Diagnostic("E-import-shape", text, f"--shape {info.name}")
+            continue
         dim.dim_value = size
+
+
+def _set_batch(
+    infos: Sequence[onnx.ValueInfoProto], batch: int, bound: dict[str, int]
+) -> Iterator[Diagnostic]:
+    if not 1 <= batch <= _MAX_SIZE:
+        yield Diagnostic("E-import-batch", f"a batch of {batch}", "batch", "give 1 or more")
+        return
+    fixed = []
+    for info in infos:
+        dims = info.type.tensor_type.shape.dim
+        if not dims:
+            continue
+        if dims[0].HasField("dim_value"):
+            fixed.append(f"{info.name} ({dims[0].dim_value})")
+            continue
+        size = bound.setdefault(dims[0].dim_param, batch) if dims[0].dim_param else batch
+        dims[0].dim_value = size
+    if fixed and len(fixed) == len(infos):
+        yield Diagnostic(
+            "E-import-batch",
+            f"the first axis of every input has a fixed size: {', '.join(fixed)}",
+            "batch",
+            "export the model with an open first axis (in PyTorch: dynamic_axes)",
+        )
 
 
 def _close_dimensions(info: onnx.ValueInfoProto, bound: Mapping[str, int]) -> Iterator[Diagnostic]:

@@ -1,0 +1,249 @@
+"""What the importer refuses: with the node, the operator, the opset, a reason and a way out."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from mpcc.errors import MpccError
+from mpcc.frontend import import_onnx
+from tests.frontend.models import model, node
+
+F = np.float32
+
+
+def refused(source, **options) -> list[tuple[str, str, str, str]]:
+    with pytest.raises(MpccError) as caught:
+        import_onnx(source.SerializeToString(), **options)
+    return [(d.code, d.what, d.where, d.fix) for d in caught.value.diagnostics]
+
+
+def test_everything_unsupported_is_reported_at_once():
+    nodes = [
+        node("Softmax", ["x"], ["a"], name="s1"),
+        node("Relu", ["a"], ["b"]),
+        node("Softmax", ["b"], ["c"], name="s2"),
+        node("Erf", ["c"], ["d"]),
+        node("MaxPool", ["d"], ["e", "i"], name="pool", kernel_shape=[2, 2]),
+        node("Custom", ["e"], ["f"], name="own", domain="com.example"),
+        node("NonZero", ["x"], ["nz"], name="where"),
+        node("Cast", ["nz"], ["nzf"], to=1),
+        node("Pow", ["x", "p"], ["g"], name="root"),
+        node("Add", ["g", "f"], ["y"]),
+    ]
+    made = model(
+        nodes, {"x": (1, 1, 4, 4)}, ["y", "i"], {"p": np.array(0.5, F)}, 13,
+        ["com.example"],
+    )  # fmt: skip
+    made.graph.output[1].type.tensor_type.elem_type = TensorProto.INT64
+    for output in made.graph.output:
+        output.type.tensor_type.shape.SetInParent()
+        for _ in range(4):
+            output.type.tensor_type.shape.dim.add()
+    found = refused(made)
+    assert {f[0] for f in found} == {"E-import-unsupported"}
+    approximation = "no approximation of this function is offered"
+    assert [(f[1], f[2]) for f in found] == [
+        (f"Softmax of opset 13: {approximation}", "node s1, s2"),
+        (f"Erf of opset 13: {approximation}", "node d"),
+        ("com.example.Custom of opset 1: no operator of this domain is known", "node own"),
+        ("NonZero of opset 13: the shape of its result depends on secret data, and would tell "
+         "about it", "node where"),
+        ("Pow of opset 13: exponent 0.5", "node root"),
+    ]  # fmt: skip
+    assert all(f[3] for f in found)
+
+
+def test_long_lists_of_nodes_are_cut():
+    nodes = [node("Erf", [f"v{i}"], [f"v{i + 1}"], name=f"n{i}") for i in range(30)]
+    ((_, _, where, _),) = refused(model(nodes, {"v0": (2,)}, ["v30"]))
+    assert where == "node n0, n1, n2, n3, n4, n5, n6, n7 and 22 more"
+
+
+IMAGE = {"x": (1, 2, 6, 6)}
+KERNEL = {"w": np.ones((2, 2, 3, 3), F)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inputs", "constants", "reason"),
+    [
+        ([node("Conv", ["x", "w"], ["y"])], {"x": (1, 2, 9, 9, 9, 9)},
+         {"w": np.ones((2, 2, 3, 3, 3, 3), F)}, "one to three spatial axes"),
+        ([node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2]), node("Identity", ["i"], ["z"])],
+         IMAGE, {}, "its output Indices is used"),
+        ([node("Dropout", ["x"], ["y", "mask"]), node("Identity", ["mask"], ["z"])], IMAGE, {},
+         "its output mask is used"),
+        ([node("Dropout", ["x", "", "t"], ["y"])], IMAGE, {"t": np.bool_(True)}, "training mode"),
+        ([node("BatchNormalization", ["x", "v", "v", "v", "v"], ["y", "m", "s"], training_mode=1)],
+         {"x": (1, 2)}, {"v": np.ones(2, F)}, "training mode"),
+        ([node("BatchNormalization", ["x", "v", "v", "v", "x1"], ["y"])],
+         {"x": (1, 2), "x1": (2,)}, {"v": np.ones(2, F)}, "a computed variance"),
+        ([node("Pad", ["x", "p"], ["y"])], {"x": (3,)}, {"p": np.array([-2, -1])},
+         "cut everything"),
+        ([node("Pad", ["x", "p", "v"], ["y"])], {"x": (3,)},
+         {"p": np.array([1, 0]), "v": np.array(-np.inf, F)}, "padding with -inf"),
+        ([node("Div", ["x", "x"], ["y"])], {"x": (3,)}, {}, "division by a computed value"),
+        ([node("Div", ["x", "w"], ["y"])], {"x": (2,)}, {"w": np.array([1, 0], F)},
+         "elements that are not finite"),
+        ([node("Pow", ["x", "e"], ["y"])], {"x": (2,)}, {"e": np.array([1, 2.5], F)},
+         "exponent 2.5"),
+        ([node("Pow", ["x", "x"], ["y"])], {"x": (2,)}, {}, "exponent is computed from an input"),
+        ([node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Div", ["i", "n"], ["d"]),
+          node("Cast", ["d"], ["y"], to=1)], {"x": (2,)}, {"n": np.array(2)},
+         "integers that are computed"),
+        ([node("Cast", ["x"], ["i"], to=TensorProto.INT8), node("Cast", ["i"], ["y"], to=1)],
+         {"x": (2,)}, {}, "keeps fewer digits"),
+        ([node("Clip", ["x", "l"], ["y"])], {"x": (2,)}, {"l": np.array(np.nan, F)}, "bounds nan"),
+        ([node("LpPool", ["x"], ["y"], kernel_shape=[2, 2])], IMAGE, {}, "p = 2"),
+        ([node("GlobalLpPool", ["x"], ["y"], p=3)], IMAGE, {}, "p = 3"),
+        ([node("ArgMax", ["x"], ["i"]), node("Cast", ["i"], ["y"], to=1)], {"x": (3, 2)}, {},
+         "positions (of ArgMax"),
+        ([node("Gather", ["x", "i"], ["y"])], {"x": (3, 2)}, {"i": np.array([], int)},
+         "no elements"),
+        ([node("Cast", ["x"], ["i"], to=7), node("Gather", ["w", "i"], ["y"])], {"x": (2,)},
+         {"w": np.ones(3, F)}, "its list of positions is computed from an input"),
+        ([node("Slice", ["x", "s", "e"], ["c"]), node("Add", ["c", "x1"], ["y"])],
+         {"x": (3,), "x1": (1,)}, {"s": np.array([2]), "e": np.array([2])}, "has no elements"),
+        ([node("Resize", ["x", "", "s"], ["y"], mode="cubic", antialias=1, exclude_outside=1)],
+         IMAGE, {"s": np.array([1, 1, 0.5, 0.5], F)}, "exclude_outside with antialias"),
+        ([node("Resize", ["x", "", "s"], ["y"],
+          coordinate_transformation_mode="tf_crop_and_resize")], IMAGE,
+         {"s": np.array([1, 1, 0.5, 0.5], F)}, "input 1 is missing"),
+        ([node("Cast", ["x"], ["c"], to=9), node("Compress", ["x", "c"], ["y"])], {"x": (3,)}, {},
+         "computed from an input"),
+        ([node("Unique", ["x"], ["y"])], {"x": (3,)}, {}, "shape of its result depends"),
+        ([node("NonMaxSuppression", ["x", "s"], ["i"]), node("Cast", ["i"], ["f"], to=1),
+          node("Unsqueeze", ["f", "a"], ["y"])],
+         {"x": (1, 3, 4), "s": (1, 1, 3)}, {"a": np.array([0])}, "shape of its result depends"),
+        ([node("RandomNormalLike", ["x"], ["y"])], {"x": (3,)}, {}, "draws random numbers"),
+        ([node("SequenceConstruct", ["x"], ["s"]), node("SequenceAt", ["s", "i"], ["y"])],
+         {"x": (3,)}, {"i": np.array(0)}, "no sequences"),
+        ([node("IsNaN", ["x"], ["b"]), node("Cast", ["b"], ["y"], to=1)], {"x": (3,)}, {},
+         "always finite"),
+        ([node("LayerNormalization", ["x", "w"], ["y"])], {"x": (2, 3)}, {"w": np.ones(3, F)},
+         "its statistics are of secret data"),
+        ([node("ScatterElements", ["x", "i", "w"], ["y"])], {"x": (3,)},
+         {"i": np.array([9]), "w": np.ones(1, F)}, "outside an axis of 3"),
+        ([node("Add", ["x", "w"], ["y"])], {"x": (2,)}, {"w": np.array([1, np.nan], F)},
+         "the constant w has elements that are not finite"),
+        ([node("Cast", ["w"], ["c"], to=1), node("Add", ["x", "c"], ["y"])], {"x": (1,)},
+         {"w": np.array([1e300])}, "the constant c has elements that are not finite"),
+    ],
+)  # fmt: skip
+def test_refusals_have_reasons(nodes, inputs, constants, reason):
+    nodes[0].name = "culprit"
+    rank = len(inputs["x"])
+    found = refused(model(nodes, inputs, {"y": rank}, constants, 18))[0]
+    assert found[0] in ("E-import-unsupported", "E-import-shape")
+    assert reason in found[1]
+    assert found[2].startswith("node ")
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (node("Conv", ["x", "w"], ["y"], pads=[-9, 0, 0, 0]), "Conv"),
+        (node("Reshape", ["x", "s"], ["y"]), "Reshape"),
+        (node("Relu", ["nowhere"], ["y"]), "nowhere"),
+        (node("Relu", ["x", "w"], ["y"]), "input size 2"),
+        (node("Relu", ["x"], ["y"], alpha=1.0), "alpha"),
+        (node("Relu", ["x"], ["x"]), "x"),
+        (node("Add", ["x", "s"], ["y"]), "Add"),
+        (node("NoSuchOperator", ["x"], ["y"]), "NoSuchOperator"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else v.op_type,
+)
+def test_what_onnx_itself_refuses(made, words):
+    constants = KERNEL | {"s": np.array([7, 5])}
+    ((code, what, _, fix),) = refused(model([made], IMAGE, {"y": 4}, constants))
+    assert code == "E-model-invalid"
+    assert words in what
+    assert fix
+
+
+def test_a_shape_that_depends_on_the_input():
+    made = model([node("Reshape", ["x", "s"], ["y"])], {"x": (2, 3)})
+    made.graph.input.append(helper.make_tensor_value_info("s", TensorProto.INT64, (1,)))
+    made.graph.output[0].type.tensor_type.shape.dim.add().dim_param = "n"
+    ((code, what, _, _),) = refused(made)
+    assert code == "E-import-unsupported"
+    assert what == "input s does not hold real numbers"
+
+
+def test_an_output_that_is_a_weight():
+    nodes = [node("Relu", ["x"], ["y"]), node("Neg", ["w"], ["leak"])]
+    made = model(nodes, {"x": (2,)}, ["y", "leak"], {"w": np.ones(2, F)})
+    assert refused(made)[0][:2] == ("E-import-output", "output leak is a constant of the model")
+
+
+def test_shape_errors_name_the_node():
+    # Legal for ONNX's checker, which does not look that deep without a declared output.
+    made = model([node("MaxPool", ["x"], ["y"], name="p", kernel_shape=[2, 2], pads=[2, 2, 2, 2])],
+                 {"x": (1, 1, 4, 4)})  # fmt: skip
+    ((code, what, where, _),) = refused(made)
+    assert code == "E-import-shape"
+    assert "pads (2, 2, 2, 2)" in what
+    assert where == "node p"
+
+
+def test_sparse_constants():
+    made = model([node("Relu", ["x"], ["y"])], {"x": (3,)})
+    values = helper.make_tensor("s", TensorProto.FLOAT, (1,), [5.0])
+    indices = helper.make_tensor("s_at", TensorProto.INT64, (1,), [1])
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, (3,)))
+    assert refused(made)[0][1] == "the sparse initialiser s"
+
+
+def test_opsets():
+    for opset in (6, onnx.defs.onnx_opset_version() + 1):
+        made = model([node("Relu", ["x"], ["y"])], {"x": (2,)}, opset=opset)
+        ((code, what, _, _),) = refused(made)
+        assert code == "E-model-opset"
+        assert f"opset {opset}" in what
+
+
+# --- models that are nothing for a program -------------------------------------------------------
+
+
+def test_a_model_of_training_operators_alone():
+    training = "ai.onnx.preview.training"
+    nodes = [
+        node("Momentum", ["r", "t", "x", "g", "v"], ["y", "v2"], domain=training, alpha=0.9,
+             beta=0.1, mode="standard", norm_coefficient=0.0),
+    ]  # fmt: skip
+    made = model(nodes, dict.fromkeys("xgv", (2,)) | {"r": ()}, ["y", "v2"],
+                 {"t": np.array(3)}, domains=[training])  # fmt: skip
+    found = refused(made)
+    assert found[0][0] == "E-import-unsupported"
+    assert f"{training}.Momentum of opset 1: it is of training only" in found[0][1]
+    assert "inference" in found[0][3]
+
+
+def test_classical_models():
+    nodes = [node("LinearRegressor", ["x"], ["y"], domain="ai.onnx.ml", coefficients=[1.0, 2.0])]
+    found = refused(model(nodes, {"x": (1, 2)}, {"y": 2}, domains=["ai.onnx.ml"]))
+    assert "ai.onnx.ml is not supported" in found[0][1]
+    assert "Gemm" in found[0][3]
+
+
+def test_an_unknown_domain_without_an_opset():
+    made = model([node("Custom", ["x"], ["y"], domain="nowhere")], {"x": (2,)})
+    assert refused(made)[0][0] == "E-model-invalid"
+
+
+def test_empty_graphs():
+    made = model([node("Relu", ["x"], ["y"])], {"x": (2,)})
+    no_nodes, no_outputs = onnx.ModelProto(), onnx.ModelProto()
+    no_nodes.CopyFrom(made)
+    no_outputs.CopyFrom(made)
+    del no_nodes.graph.node[:]
+    del no_outputs.graph.output[:]
+    assert refused(no_nodes)[0][:2] == ("E-model-empty", "the model's graph has no nodes")
+    assert refused(no_outputs)[0][:2] == ("E-model-empty", "the model's graph has no outputs")
+
+
+def test_attributes_that_nobody_knows():
+    """Those of a newer ONNX must not be passed over; here one that only other versions have."""
+    made = model([node("Relu", ["x"], ["y"], name="r")], {"x": (2,)})
+    made.graph.node[0].attribute.add(name="slope", type=onnx.AttributeProto.FLOAT, f=0.5)
+    assert refused(made)[0][0] in ("E-model-invalid", "E-import-unsupported")

@@ -1,0 +1,102 @@
+"""`mpcc ops`: every operator of ONNX, and costs that are counted, not written down."""
+
+import json
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from mpcc import operators
+from mpcc.cli import app
+from mpcc.frontend.onnx.fold import FOLDABLE
+from mpcc.frontend.onnx.support import OPERATORS
+from mpcc.frontend.onnx.support import operators as support
+from mpcc.operators import PROBES, WIDTH, price
+from mpcc.protocols import protocol_named
+
+#: Only move elements, or give constants; they have no probe because nothing can be sent.
+SILENT = {
+    "CenterCropPad",
+    "Compress",
+    "Concat",
+    "Constant",
+    "DepthToSpace",
+    "Dropout",
+    "Expand",
+    "EyeLike",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "GatherND",
+    "Identity",
+    "Pad",
+    "Reshape",
+    "ReverseSequence",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
+    "Shape",
+    "Size",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Trilu",
+    "Unsqueeze",
+}
+
+
+def test_every_operator_has_a_row_and_a_reason():
+    rows = support()
+    schemas = onnx.defs.get_all_schemas()
+    assert [(r.domain, r.name) for r in rows] == sorted((s.domain, s.name) for s in schemas)
+    for row in rows:
+        assert row.note
+        assert row.family not in ("other", "unknown"), row.name
+        assert bool(row.refused) == (row.status != "yes"), row.name
+    by_status = {s: {r.name for r in rows if r.status == s and not r.domain} for s in
+                 ("yes", "partly", "constants", "no")}  # fmt: skip
+    assert by_status["yes"] | by_status["partly"] == OPERATORS.keys()
+    assert by_status["constants"] == FOLDABLE - OPERATORS.keys()
+    assert "NonZero" in by_status["constants"]
+    assert {"Loop", "LSTM", "GridSample", "StringSplit"} <= by_status["no"]
+
+
+def test_every_supported_operator_has_a_probe_or_sends_nothing():
+    assert PROBES.keys() | SILENT == OPERATORS.keys()
+    assert not PROBES.keys() & SILENT
+
+
+@pytest.mark.parametrize("op", PROBES)
+def test_probes_are_counted(op):
+    found = price(op, PROBES[op], protocol_named("rep3"))
+    assert (found.bytes_per_element == 0) == (found.rounds == 0)
+    free = {"Add", "Sub", "Sum", "Neg", "ReduceSum", "CumSum", "Not"}
+    assert (found.rounds == 0) == (op in free), op
+
+
+def test_a_relu_costs_what_the_protocol_says():
+    """A comparison of WIDTH bits and a select of one ring element."""
+    protocol = protocol_named("rep3")
+    found = price("Relu", PROBES["Relu"], protocol)
+    assert found.rounds == 4
+    # docs/protocols.md: a select sends 4 words of 8 bytes.
+    assert 32 < found.bytes_per_element < 32 + 2 * WIDTH
+
+
+def test_the_command(monkeypatch):
+    prices = {"Relu": operators.Price(1.5, 4, "operand", "")}
+    monkeypatch.setattr(operators, "prices", lambda protocol="rep3": prices)
+    shown = CliRunner().invoke(app, ["ops", "--json"])
+    assert shown.exit_code == 0
+    rows = {r["name"]: r for r in json.loads(shown.stdout)}
+    assert rows["Relu"]["cost"] == {
+        "bytes_per_element": 1.5, "rounds": 4, "per": "operand", "what": "",
+    }  # fmt: skip
+    assert rows["Exp"]["status"] == "constants"
+    assert rows["Exp"]["cost"] is None
+    text = CliRunner().invoke(app, ["ops"]).stdout
+    assert "ThresholdedRelu" in text
+    assert "secure.negative" in text
