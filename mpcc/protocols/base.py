@@ -22,7 +22,15 @@ from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import AttrValue, Operation
 from mpcc.ir.ops import party
 from mpcc.ir.schedule import link_name
-from mpcc.ir.types import COMPUTE_PLACES, PLACES, RingType, SecureType, Shape, element_count
+from mpcc.ir.types import (
+    COMPUTE_PLACES,
+    PLACES,
+    BitType,
+    RingType,
+    SecureType,
+    Shape,
+    element_count,
+)
 
 __all__ = [
     "Add3",
@@ -39,6 +47,7 @@ __all__ = [
     "Role",
     "Share",
     "Step",
+    "bit_type",
     "component",
     "key_name",
     "ring_shape",
@@ -377,9 +386,9 @@ class Builder:
         """A - b."""
         return self.emit(party.Sub, (a, b))
 
-    def mul(self, a: Value, b: Value) -> Value:
-        """A * b, elementwise."""
-        return self.emit(party.Mul, (a, b))
+    def mul(self, *pairs: Value) -> Value:
+        """Sum over pairs of values of a * b, elementwise."""
+        return self.emit(party.Mul, pairs)
 
     def neg(self, x: Value) -> Value:
         """-x."""
@@ -416,6 +425,25 @@ class Builder:
     def bit_slice(self, x: Value, planes: int, shift: int = 0) -> Value:
         """Bits shift .. shift + planes - 1 of every word."""
         return self.emit(party.BitSlice, (x,), planes=planes, shift=shift)
+
+    def move_bits(
+        self,
+        definition: type[Operation],
+        bits: Sequence[Value],
+        shapes: Sequence[Shape],
+        **attrs: Any,
+    ) -> Value:
+        """A structural ring op on single planes, whose lanes have these shapes, as words 0 and 1.
+
+        A reshape moves no lane.
+        """
+        if definition is party.Reshape:
+            return bits[0]
+        words = [
+            self.emit(party.FromBits, (x,), shape=shape, ring=32)
+            for x, shape in zip(bits, shapes, strict=True)
+        ]
+        return self.bit_slice(self.emit(definition, words, **attrs), 1)
 
     def from_bits(self, x: Value, like: Value) -> Value:
         """Planes as words of the shape and ring of ``like``."""
@@ -463,6 +491,13 @@ def ring_shape(x: Value) -> Shape:
 def lanes(x: Value) -> int:
     """Number of elements of a ring value."""
     return element_count(ring_shape(x))
+
+
+def bit_type(value: Value) -> BitType:
+    """Type of secret bits; TypeError for a number."""
+    if not isinstance(value.type, BitType):
+        raise TypeError(f"{value.type} is no tensor of bits")
+    return value.type
 
 
 def secure_type(value: Value) -> SecureType:

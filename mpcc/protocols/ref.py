@@ -22,6 +22,7 @@ from mpcc.protocols.base import (
     Protocol,
     Share,
     Step,
+    bit_type,
     lanes,
     ring_bits,
     ring_shape,
@@ -85,22 +86,37 @@ def _reveal(b: Builder, op: Op, operands: Sequence[Plain]) -> None:
 _LOCAL: dict[str, type[Operation]] = {
     "secure.conv": party.Conv,
     "secure.matmul": party.MatMul,
+    "secure.mul": party.Mul,
     "secure.add": party.Add,
     "secure.sub": party.Sub,
     "secure.shift_left": party.ShiftLeft,
+    "secure.reduce_sum": party.ReduceSum,
     "secure.broadcast": party.Broadcast,
     "secure.reshape": party.Reshape,
     "secure.transpose": party.Transpose,
     "secure.pad": party.Pad,
     "secure.slice": party.Slice,
+    "secure.gather": party.Gather,
     "secure.concat": party.Concat,
 }
 
 
-def _local(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
+def _local(b: Builder, op: Op, operands: Sequence[Plain | Flag]) -> Plain | Flag:
     definition = _LOCAL[op.name]
     attrs = {k: op.attrs[k] for k in definition.attributes}
+    if any(isinstance(x, Flag) for x in operands):
+        shapes = [bit_type(v).shape for v in op.operands]
+        return Flag(b.move_bits(definition, [x.value for x in operands], shapes, **attrs))
     return Plain(b.emit(definition, [x.value for x in operands], **attrs))
+
+
+def _scale(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
+    return Plain(b.emit(party.MulConst, (operands[0].value,), value=op.attrs["factor"]))
+
+
+def _from_bit(b: Builder, op: Op, operands: Sequence[Flag]) -> Plain:
+    shape, ring = bit_type(op.operands[0]).shape, op.attrs["ring"]
+    return Plain(b.emit(party.FromBits, (operands[0].value,), shape=shape, ring=ring))
 
 
 def _truncate(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
@@ -152,8 +168,10 @@ class Ref(Protocol):
         "secure.weight": _weight,
         "secure.reveal": _reveal,
         **dict.fromkeys(_LOCAL, _local),
+        "secure.scale": _scale,
         "secure.truncate": _truncate,
         "secure.negative": _negative,
         "secure.select": _select,
+        "secure.from_bit": _from_bit,
         "secure.clamp": _clamp,
     }

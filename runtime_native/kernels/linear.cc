@@ -1,5 +1,6 @@
 #include "kernels/linear.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -25,7 +26,20 @@ class DirectConv {
         pads_(op.attributes.integers("pads")),
         dilations_(op.attributes.integers("dilations")) {}
 
+  // Multiply-adds, counting the positions that are looked at in vain.
+  std::uint64_t work() const {
+    if (empty()) return 0;
+    std::uint64_t n = 1;
+    for (std::size_t i = 2; i < x_.size(); ++i)
+      n = product_of(n, static_cast<std::uint64_t>(out_[i]) * static_cast<std::uint64_t>(w_[i]));
+    for (const std::int64_t size : {x_[0], w_[0], w_[1]})
+      n = product_of(n, static_cast<std::uint64_t>(size));
+    return n;
+  }
+
   void accumulate(const W* x, const W* w, W* out) const {
+    // Taps and pixels of the padding may be very many, even if there is nothing to sum up.
+    if (empty()) return;
     const std::size_t rank = x_.size() - 2;
     std::int64_t pixels = 1;
     std::int64_t taps = 1;
@@ -66,6 +80,8 @@ class DirectConv {
   }
 
  private:
+  bool empty() const { return x_[0] == 0 || w_[0] == 0 || w_[1] == 0; }
+
   Ints x_, w_, out_, strides_, pads_, dilations_;
 };
 
@@ -78,6 +94,7 @@ class Linear::Impl {
   virtual ~Impl() = default;
   virtual void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) = 0;
   virtual std::size_t packed_bytes() const noexcept = 0;
+  virtual Demand demand(int threads) const = 0;
 
   template <class W>
   class Matmul;
@@ -85,26 +102,37 @@ class Linear::Impl {
   class Convolution;
 };
 
+// A stack of products times one right matrix is a product with more rows; with a right matrix each,
+// the stack is cut among the threads, or its products are, when they are few and large.
 template <class W>
 class Linear::Impl::Matmul final : public Linear::Impl {
  public:
   Matmul(std::span<const ValueType> operands, std::vector<bool> constant)
-      : rows_(static_cast<std::size_t>(operands[0].shape[0])),
-        depth_(static_cast<std::size_t>(operands[0].shape[1])),
-        cols_(static_cast<std::size_t>(operands[1].shape[1])),
-        constant_(std::move(constant)) {
+      : constant_(std::move(constant)) {
+    const Ints& a = operands[0].shape;
+    const Ints& b = operands[1].shape;
+    const auto size = [](std::int64_t v) { return static_cast<std::size_t>(v); };
+    rows_ = size(a[a.size() - 2]);
+    depth_ = size(a.back());
+    cols_ = size(b.back());
+    std::size_t stack = 1;
+    for (std::size_t i = 0; i + 2 < a.size(); ++i) stack = checked_mul(stack, size(a[i]));
+    if (b.size() > 2)
+      stack_ = stack;
+    else
+      rows_ = checked_mul(rows_, stack);
     packed_.resize(constant_.size() / 2);
   }
 
   void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
+    if (stack_ != 1) return run_stack(in, reinterpret_cast<W*>(out), pool);
     std::vector<ring::GemmPair<W>> pairs;
     for (std::size_t i = 0; i < packed_.size(); ++i) {
       const auto* a = reinterpret_cast<const W*>(in[2 * i]);
       const auto* b = reinterpret_cast<const W*>(in[2 * i + 1]);
       const ring::ConstMatrix<W> right{b, depth_, cols_, cols_};
       // A product with few rows reads the weights once either way.
-      if (constant_[2 * i + 1] && rows_ >= kPackRows && !packed_[i])
-        packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right);
+      if (packs(i) && !packed_[i]) packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right);
       pairs.push_back({{a, rows_, depth_, depth_}, right, packed_[i].get()});
     }
     ring::gemm<W>(pairs, {reinterpret_cast<W*>(out), rows_, cols_, cols_}, false, pool);
@@ -116,10 +144,61 @@ class Linear::Impl::Matmul final : public Linear::Impl {
     return n;
   }
 
- private:
-  static constexpr std::size_t kPackRows = 4;
+  Demand demand(int threads) const override {
+    Demand d;
+    std::size_t packed = 0;
+    for (std::size_t i = 0; i < packed_.size(); ++i) packed += packs(i) ? 1 : 0;
+    d.ring = ring::gemm_scratch<W>(rows_, depth_, cols_, packed != 0, packed == packed_.size(),
+                                   stack_ == 1 || by_product(threads) ? threads : 1);
+    if (packed != 0)
+      d.packed_bytes = checked_mul(packed, ring::PackedMatrix<W>::bytes_for(depth_, cols_));
+    d.work = product_of(product_of(packed_.size(), rows_), product_of(depth_, cols_));
+    d.work = product_of(d.work, stack_);
+    return d;
+  }
 
-  std::size_t rows_, depth_, cols_;
+ private:
+  bool packs(std::size_t pair) const {
+    return stack_ == 1 && constant_[2 * pair + 1] && rows_ >= kPackRows;
+  }
+
+  // Whether the threads share each product of the stack, and not the stack.
+  bool by_product(int threads) const {
+    return stack_ < static_cast<std::size_t>(2 * threads) &&
+           product_of(product_of(rows_, depth_), cols_) >= kLargeProduct;
+  }
+
+  void run_stack(std::span<const std::byte* const> in, W* out, ThreadPool& pool) const {
+    const std::size_t a_words = rows_ * depth_;
+    const std::size_t b_words = depth_ * cols_;
+    const std::size_t c_words = rows_ * cols_;
+    const auto products = [&](std::size_t begin, std::size_t end, ThreadPool& threads) {
+      std::vector<ring::GemmPair<W>> pairs(packed_.size());
+      for (std::size_t n = begin; n < end; ++n) {
+        for (std::size_t i = 0; i < pairs.size(); ++i) {
+          const W* a = reinterpret_cast<const W*>(in[2 * i]) + n * a_words;
+          const W* b = reinterpret_cast<const W*>(in[2 * i + 1]) + n * b_words;
+          pairs[i] = {{a, rows_, depth_, depth_}, {b, depth_, cols_, cols_}, nullptr};
+        }
+        ring::gemm<W>(pairs, {out + n * c_words, rows_, cols_, cols_}, false, threads);
+      }
+    };
+    if (pool.threads() == 1 || by_product(pool.threads())) return products(0, stack_, pool);
+    const std::size_t one = std::max<std::size_t>(1, a_words * cols_ * packed_.size());
+    const std::size_t grain = pool.grain_for(stack_, std::max<std::size_t>(1, kLeastWork / one));
+    pool.parallel_for(stack_, grain, [&](std::size_t begin, std::size_t end) {
+      ThreadPool alone(1);
+      products(begin, end, alone);
+    });
+  }
+
+  static constexpr std::size_t kPackRows = 4;
+  // Multiply-adds of a product that is worth cutting, and of a task of small products.
+  static constexpr std::size_t kLargeProduct = std::size_t{1} << 18;
+  static constexpr std::size_t kLeastWork = std::size_t{1} << 16;
+
+  std::size_t rows_ = 0, depth_ = 0, cols_ = 0;
+  std::size_t stack_ = 1;  // products with a right matrix each
   std::vector<bool> constant_;
   std::vector<std::unique_ptr<ring::PackedMatrix<W>>> packed_;
 };
@@ -165,6 +244,22 @@ class Linear::Impl::Convolution final : public Linear::Impl {
     std::size_t n = 0;
     for (const auto& p : packed_) n += p ? p->bytes() : 0;
     return n;
+  }
+
+  Demand demand(int threads) const override {
+    Demand d;
+    if (!use_ring_) {
+      d.work = product_of(packed_.size(), direct_.work());
+      return d;
+    }
+    d.ring = ring::conv2d_scratch<W>(shape_, packed_.size(), threads);
+    const std::size_t one = ring::PackedConvWeights<W>::bytes_for(shape_);
+    for (std::size_t i = 0; i < packed_.size(); ++i) {
+      std::size_t& sum = constant_[2 * i + 1] ? d.packed_bytes : d.temporary_bytes;
+      sum = checked_add(sum, one);
+    }
+    d.work = ring::conv2d_work(shape_, packed_.size());
+    return d;
   }
 
  private:
@@ -228,6 +323,8 @@ Linear& Linear::operator=(Linear&&) noexcept = default;
 void Linear::run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) {
   impl_->run(in, out, pool);
 }
+
+Demand Linear::demand(int threads) const { return impl_->demand(threads); }
 
 std::size_t Linear::packed_bytes() const noexcept { return impl_->packed_bytes(); }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/demand.h"
 #include "kernels/op.h"
 
 namespace mpcc::kernels {
@@ -24,6 +25,8 @@ class Linear {
   Linear& operator=(Linear&&) noexcept;
 
   void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool);
+  // Working memory, packed operands and multiply-adds, before anything is allocated.
+  Demand demand(int threads) const;
   // Bytes held in packed operands.
   std::size_t packed_bytes() const noexcept;
 

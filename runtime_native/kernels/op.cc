@@ -89,8 +89,12 @@ class Checker {
   ValueType broadcast() const;
   ValueType pad() const;
   ValueType slice() const;
+  ValueType gather() const;
   ValueType concat() const;
-  ValueType linear() const;
+  ValueType reduce() const;
+  void pairs() const;
+  ValueType matmul() const;
+  ValueType conv() const;
 
   const OpSpec& op_;
   const Attributes& attrs_;
@@ -196,6 +200,34 @@ ValueType Checker::slice() const {
   return ValueType::ring(shape, ring_bits(x), x.place);
 }
 
+ValueType Checker::gather() const {
+  const auto& x = ring(0);
+  const std::int64_t axis = attrs_.integer("axis");
+  need(axis >= 0 && static_cast<std::size_t>(axis) < x.shape.size(), "axis out of range");
+  const auto along = static_cast<std::size_t>(axis);
+  const Ints& indices = attrs_.integers("indices");
+  need(indices.size() <= kMaxList, "too many indices");
+  for (const std::int64_t i : indices)
+    need(i >= 0 && i < x.shape[along], "an index beyond its axis");
+  Ints shape = x.shape;
+  shape[along] = static_cast<std::int64_t>(indices.size());
+  return ValueType::ring(shape, ring_bits(x), x.place);
+}
+
+ValueType Checker::reduce() const {
+  const auto& x = ring(0);
+  const Ints& axes = attrs_.integers("axes");
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    need(axes[i] >= (i == 0 ? 0 : axes[i - 1] + 1) &&
+             static_cast<std::size_t>(axes[i]) < x.shape.size(),
+         "axes must rise and exist");
+  Ints shape;
+  for (std::size_t i = 0; i < x.shape.size(); ++i)
+    if (std::ranges::find(axes, static_cast<std::int64_t>(i)) == axes.end())
+      shape.push_back(x.shape[i]);
+  return ValueType::ring(shape, ring_bits(x), x.place);
+}
+
 ValueType Checker::concat() const {
   need(!xs_.empty(), "needs an operand");
   const auto& first = ring(0);
@@ -214,18 +246,29 @@ ValueType Checker::concat() const {
   return ValueType::ring(shape, ring_bits(first), first.place);
 }
 
-ValueType Checker::linear() const {
+void Checker::pairs() const {
   need(!xs_.empty() && xs_.size() % 2 == 0, "needs pairs of ring tensors");
-  const auto& x = ring(0);
-  const auto& w = ring(1);
-  need(x.kind == w.kind, "operands of different rings");
+  need(ring(0).kind == ring(1).kind, "operands of different rings");
   for (std::size_t i = 2; i < xs_.size(); ++i)
     need(xs_[i] == xs_[i % 2], "operand pairs differ in type");
-  if (op_.code == OpCode::Matmul) {
-    need(x.shape.size() == 2 && w.shape.size() == 2 && x.shape[1] == w.shape[0],
-         "matrix sizes do not agree");
-    return ValueType::ring({x.shape[0], w.shape[1]}, ring_bits(x), x.place);
-  }
+}
+
+ValueType Checker::matmul() const {
+  pairs();
+  const Ints& a = xs_[0].shape;
+  const Ints& b = xs_[1].shape;
+  need(a.size() >= 2 && b.size() >= 2 && a.back() == b[b.size() - 2], "matrix sizes do not agree");
+  need(b.size() == 2 || (b.size() == a.size() && std::equal(a.begin(), a.end() - 2, b.begin())),
+       "leading axes differ");
+  Ints shape = a;
+  shape.back() = b.back();
+  return ValueType::ring(shape, ring_bits(xs_[0]), xs_[0].place);
+}
+
+ValueType Checker::conv() const {
+  pairs();
+  const auto& x = xs_[0];
+  const auto& w = xs_[1];
   return ValueType::ring(
       conv_output_shape(x.shape, w.shape, attrs_.integers("strides"), attrs_.integers("pads"),
                         attrs_.integers("dilations"), attrs_.integer("groups")),
@@ -264,9 +307,12 @@ std::vector<ValueType> Checker::run() {
     }
     case OpCode::Add:
     case OpCode::Sub:
-    case OpCode::Mul:
       same();
       return {ring(0)};
+    case OpCode::Mul:
+      pairs();
+      need(xs_[0] == xs_[1], "factors differ in type");
+      return {xs_[0]};
     case OpCode::Neg:
       return {ring(0)};
     case OpCode::AddConst:
@@ -355,11 +401,16 @@ std::vector<ValueType> Checker::run() {
       return {pad()};
     case OpCode::Slice:
       return {slice()};
+    case OpCode::Gather:
+      return {gather()};
     case OpCode::Concat:
       return {concat()};
+    case OpCode::ReduceSum:
+      return {reduce()};
     case OpCode::Conv:
+      return {conv()};
     case OpCode::Matmul:
-      return {linear()};
+      return {matmul()};
     case OpCode::Fused:
       break;
   }

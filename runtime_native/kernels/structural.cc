@@ -90,6 +90,53 @@ void copy_box(const BoxCopy& box, std::size_t axis, const W* from, W* to) {
   }
 }
 
+RowCopy row_copy(const ValueType& x, std::size_t axis, const Ints& indices) {
+  RowCopy c;
+  c.outer = c.inner = 1;
+  for (std::size_t i = 0; i < axis; ++i) c.outer *= x.shape[i];
+  for (std::size_t i = axis + 1; i < x.shape.size(); ++i) c.inner *= x.shape[i];
+  c.from_size = x.shape[axis];
+  c.to_size = static_cast<std::int64_t>(indices.size());
+  for (std::int64_t to = 0; to < c.to_size; ++to) {
+    const std::int64_t from = indices[static_cast<std::size_t>(to)];
+    if (!c.runs.empty() && c.runs.back().from + c.runs.back().count == from)
+      ++c.runs.back().count;
+    else
+      c.runs.push_back({from, to, 1});
+  }
+  return c;
+}
+
+// Words that a task moves at least.
+constexpr std::int64_t kLeastWords = 8192;
+
+template <class W>
+void copy_rows(const RowCopy& c, const W* from, W* to, ThreadPool& pool) {
+  const auto runs = static_cast<std::int64_t>(c.runs.size());
+  if (c.outer == 0 || c.inner == 0 || runs == 0) return;
+  const auto tasks = static_cast<std::size_t>(c.outer * runs);
+  const std::int64_t words = std::max<std::int64_t>(1, c.to_size * c.inner / runs);
+  const auto least = static_cast<std::size_t>(std::max<std::int64_t>(1, kLeastWords / words));
+  pool.parallel_for(tasks, pool.grain_for(tasks, least), [&](std::size_t begin, std::size_t end) {
+    std::int64_t outer = static_cast<std::int64_t>(begin) / runs;
+    std::int64_t number = static_cast<std::int64_t>(begin) % runs;
+    for (std::size_t t = begin; t < end; ++t) {
+      const RowCopy::Run& run = c.runs[static_cast<std::size_t>(number)];
+      const W* source = from + (outer * c.from_size + run.from) * c.inner;
+      W* target = to + (outer * c.to_size + run.to) * c.inner;
+      const std::int64_t n = run.count * c.inner;
+      if (n == 1)
+        *target = *source;
+      else
+        std::memcpy(target, source, static_cast<std::size_t>(n) * sizeof(W));
+      if (++number == runs) {
+        number = 0;
+        ++outer;
+      }
+    }
+  });
+}
+
 }  // namespace
 
 bool is_structural(OpCode code) noexcept {
@@ -99,6 +146,7 @@ bool is_structural(OpCode code) noexcept {
     case OpCode::Broadcast:
     case OpCode::Pad:
     case OpCode::Slice:
+    case OpCode::Gather:
     case OpCode::Concat:
       return true;
     default:
@@ -159,6 +207,10 @@ Structural::Structural(const Op& op, std::span<const ValueType> operands) {
       add({0, start, 0, out.shape, steps, to});
       break;
     }
+    case OpCode::Gather:
+      rows_ = row_copy(x, static_cast<std::size_t>(op.attributes.integer("axis")),
+                       op.attributes.integers("indices"));
+      break;
     case OpCode::Concat: {
       const auto axis = static_cast<std::size_t>(op.attributes.integer("axis"));
       std::int64_t at = 0;
@@ -185,6 +237,7 @@ void Structural::run_words(std::span<const std::byte* const> in, std::byte* out,
                            ThreadPool& pool) const {
   W* words = reinterpret_cast<W*>(out);
   if (fill_) std::fill_n(words, words_, static_cast<W>(value_));
+  if (!rows_.runs.empty()) copy_rows(rows_, reinterpret_cast<const W*>(in[0]), words, pool);
   for (const BoxCopy& copy : copies_) {
     const W* from = reinterpret_cast<const W*>(in[copy.operand]) + copy.from;
     W* to = words + copy.to;

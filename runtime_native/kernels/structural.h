@@ -1,4 +1,5 @@
-// Ops that move ring words without computing: transpose, broadcast, pad, slice, concat, reshape.
+// Ops that move ring words without computing: transpose, broadcast, pad, slice, gather, concat,
+// reshape.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +24,20 @@ struct BoxCopy {
   std::vector<std::int64_t> to_steps;
 };
 
+// A gather: `outer` times, runs of consecutive entries of `inner` words each.
+struct RowCopy {
+  struct Run {
+    std::int64_t from;  // entry of the operand's axis
+    std::int64_t to;    // entry of the result's
+    std::int64_t count;
+  };
+  std::vector<Run> runs;
+  std::int64_t outer = 0;
+  std::int64_t inner = 0;
+  std::int64_t from_size = 0;  // entries of the axis
+  std::int64_t to_size = 0;
+};
+
 // A structural op as a fill and copies, made once. infer() must have accepted the op.
 class Structural {
  public:
@@ -38,6 +53,7 @@ class Structural {
   std::uint64_t value_ = 0;
   std::size_t words_ = 0;
   std::vector<BoxCopy> copies_;
+  RowCopy rows_;
 };
 
 }  // namespace mpcc::kernels

@@ -180,6 +180,129 @@ def linear(kinds):
     return Case(f"linear-{'-'.join(kinds)}", build)
 
 
+def mul(kinds):
+    """All pairs of edge values of the whole ring; products wrap."""
+
+    def build(ring):
+        p = Program(ring)
+        values = edges(ring - 1)[:: 5 if ring == 64 else 3]
+        a, b = (m.reshape(-1) for m in np.meshgrid(values, values[::-1]))
+        a, b = operands(p, kinds[0], a, 3, ring - 1), operands(p, kinds[1], b, 4, ring - 1)
+        p.op("add", p.op("mul", a, b, width=20), p.op("mul", b, a, width=20), width=21)
+        return p
+
+    return Case(f"mul-{'-'.join(kinds)}", build)
+
+
+def mul_truncate(ring):
+    """Products, one of them a square, added before one truncation, then compared."""
+    p = Program(ring)
+    k, f = (ring - 8) // 2, 6
+    a = p.weight(edges(k, 520).reshape(2, -1), f, k)
+    b = p.weight(edges(k, 520, 1)[::-1].reshape(2, -1).copy(), f, k)
+    total = p.op(
+        "sub", p.op("mul", a, b, width=2 * k), p.op("mul", a, a, width=2 * k), width=ring - 7
+    )
+    y = p.op("truncate", total, amount=f, width=ring - 12)
+    p.op("select", p.op("negative", y), y, width=ring - 12)
+    return p
+
+
+def scale(kind, factor, frac):
+    def build(ring):
+        p = Program(ring)
+        x = operands(p, kind, edges(ring - 1), 3, ring - 1)
+        p.op("scale", x, factor=factor % (1 << (ring - 1)), frac=frac, width=ring - 1)
+        p.op("scale", x, factor=-(abs(factor) % (1 << (ring - 1))), width=ring - 1)
+        return p
+
+    return Case(f"scale-{kind}-{factor}-{frac}", build)
+
+
+def matmul(kinds, left, right):
+    def build(ring):
+        p = Program(ring)
+        rng = np.random.default_rng(5)
+        a, b = (rng.choice(edges(ring - 1), shape) for shape in (left, right))
+        a, b = operands(p, kinds[0], a, 3, ring - 1), operands(p, kinds[1], b, 4, ring - 1)
+        p.op("matmul", a, b, width=20)
+        return p
+
+    sizes = "-by-".join("x".join(map(str, shape)) for shape in (left, right))
+    return Case(f"matmul-{'-'.join(kinds)}-{sizes}", build)
+
+
+def moved(kind):
+    """Public gathers, with and without repeats, and sums over axes."""
+
+    def build(ring):
+        p = Program(ring)
+        x = operands(p, kind, edges(ring - 1, 120).reshape(4, 5, 6), 3, ring - 1)
+        p.op("gather", x, axis=1, indices=(4, 0, 2))
+        p.op("gather", x, axis=2, indices=(5, 5, 0, 1, 1, 1, 0))
+        p.op("gather", x, axis=0, indices=())
+        for axes in ((0,), (2,), (0, 2), (0, 1, 2), ()):
+            p.op("reduce_sum", x, axes=axes, width=20)
+        p.op("reduce_sum", p.op("gather", x, axis=0, indices=()), axes=(0, 1), width=20)
+        return p
+
+    return Case(f"gather-and-sum-{kind}", build)
+
+
+def early_linear(ring):
+    """A comparison that starts before its truncation ends, of what local ops made of the result."""
+    p = Program(ring)
+    f, k = 4, 9
+    x = operands(p, "add3", edges(k, 600) << f, f, k + f)
+    y = p.op("reshape", p.op("truncate", x, amount=f, width=k), shape=(4, 150))
+    y = p.op("gather", y, axis=0, indices=(3, 1, 1, 2))
+    y = p.op("reduce_sum", p.op("scale", y, factor=-5, width=k + 3), axes=(0,), width=k + 5)
+    p.op("select", p.op("negative", y), y, width=k + 5)
+    return p
+
+
+def from_bit(lanes):
+    def build(ring):
+        p = Program(ring)
+        bit = p.op("negative", p.weight(edges(9, lanes), 0, 9))
+        p.op("from_bit", bit, ring=ring)
+        return p
+
+    return Case(f"from-bit-{lanes}", build)
+
+
+def moved_bits(ring):
+    """Bits that are moved, then select."""
+    p = Program(ring)
+    x = p.weight(edges(9, 60).reshape(3, 4, 5), 0, 9)
+    bit = p.op("negative", x)
+    bit = p.op("transpose", bit, perm=(2, 0, 1))
+    bit = p.op("slice", bit, starts=(1, 0, 0), limits=(5, 3, 4), strides=(2, 1, 3))
+    bit = p.op("gather", bit, axis=1, indices=(2, 2, 0, 1))
+    bit = p.op("reshape", bit, shape=(4, 4))
+    bit = p.op("broadcast", bit, shape=(4, 33, 4), dims=(0, 2))
+    bit = p.op(
+        "concat",
+        bit,
+        p.op("slice", bit, starts=(0,) * 3, limits=(4, 1, 4), strides=(1,) * 3),
+        axis=1,
+    )
+    y = p.weight(edges(9, 4 * 34 * 4).reshape(4, 34, 4), 0, 9)
+    p.op("select", bit, y, invert=True, width=9)
+    return p
+
+
+def joined_bits(ring):
+    """Bits of comparisons with other roles in one tensor."""
+    p = Program(ring)
+    bits = [p.op("negative", p.weight(edges(k, n), 0, k)) for k, n in ((9, 513), (20, 9), (5, 30))]
+    bits.append(p.op("negative", p.weight(edges(9, 1), 0, 9, owner="public")))
+    joined = p.op("concat", *bits, axis=0)
+    p.op("select", joined, p.weight(edges(9, 553), 0, 9), width=9)
+    p.op("from_bit", joined, ring=ring)
+    return p
+
+
 def public_path(ring):
     """Public operands all the way: nothing is shared until a secret meets them."""
     p = Program(ring)
@@ -222,6 +345,20 @@ CONV_KINDS = [
 ]
 CLAMPS = [(10, -5, 7), (16, 0, 200), (40, -255, -3), (6, -200, 200)]
 KINDS = ("rep", "add3", "public")
+PAIRS = (
+    ("rep", "rep"),
+    ("add3", "rep"),
+    ("rep", "public"),
+    ("public", "add3"),
+    ("public", "public"),
+)
+MATRICES = (
+    ((6, 3, 4), (6, 4, 5)),
+    ((2, 3, 1, 4), (2, 3, 4, 2)),
+    ((2, 3, 4, 5), (5, 3)),
+    ((0, 3, 4), (0, 4, 5)),
+    ((2, 3, 0), (2, 0, 5)),
+)
 OWNERS = ("client", "model", "public")
 
 CASES = [
@@ -240,6 +377,20 @@ CASES = [
     *(conv(k, g) for k in CONV_KINDS for g in (1, 2)),
     Case("residual", residual),
     *(linear((a, b)) for a in KINDS for b in KINDS),
+    *(mul(kinds) for kinds in PAIRS),
+    Case("mul-truncate", mul_truncate),
+    *(
+        scale(kind, *f)
+        for kind in KINDS
+        for f in ((0, 0), (1, 4), (3, 0), (-(2**15), 7), (2**62 - 5, 0))
+    ),
+    *(matmul(kinds, *MATRICES[0]) for kinds in PAIRS),
+    *(matmul(("rep", "rep"), *sizes) for sizes in MATRICES[1:]),
+    *(moved(kind) for kind in KINDS),
+    Case("early-linear", early_linear),
+    *(from_bit(n) for n in (1, 9, 513)),
+    Case("moved-bits", moved_bits),
+    Case("joined-bits", joined_bits),
     Case("public-path", public_path),
     *(inputs(o, r) for o in OWNERS for r in ("client", "model")),
     Case("reveal-sum", reveal_sum),

@@ -53,6 +53,11 @@ def every_op() -> Module:
     )  # fmt: skip
     flat = w("reshape", conv, shape=(4, 4))
     flat = w("matmul", flat, w("transpose", flat, perm=(1, 0)))
+    stack = w("gather", w("reshape", flat, shape=(4, 2, 2)), axis=0, indices=(3, 0, 3))
+    stack = w("matmul", stack, stack, stack, stack)
+    total = w("reshape", w("reduce_sum", stack, axes=(0, 2)), shape=(1, 2))
+    total = w("broadcast", w("mul", total, total, total, total), shape=(2, 4, 2), dims=(0, 2))
+    flat = w("sub", flat, w("reshape", total, shape=(4, 4)))
     wide = w("broadcast", w("slice", flat, starts=(0, 1), limits=(1, 4), strides=(1, 2)),
              shape=(2, 1, 2), dims=(1, 2))  # fmt: skip
     wide = w("pad", w("concat", wide, wide, axis=0), low=(0, 0, 1), high=(0, 1, 0), value=-3)

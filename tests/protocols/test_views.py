@@ -10,9 +10,10 @@ import itertools
 import numpy as np
 import pytest
 
+from mpcc.ir.ops import party
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Pair
-from mpcc.protocols.rep3 import comparison, select, sharing, truncation
+from mpcc.protocols.rep3 import bits, comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.carry import Plan
 from mpcc.protocols.rep3.sharing import ROLES
 from tests.protocols.tiny import (
@@ -53,10 +54,10 @@ def check(monkeypatch, ring, role, record, secrets, settings=2):
                     coins = coins_for(recording.streams(), place, lanes, known)
                     env = recording.evaluate(coins)
                     np.testing.assert_array_equal(opened(share, env, ring), expected(env))
-                    view, bits = recording.view(env, place)
-                    assert bits <= unknown
-                    counts = np.bincount(view.astype(np.int64), minlength=1 << bits)
-                    assert (counts == lanes >> bits).all(), (place, secret)
+                    view, size = recording.view(env, place)
+                    assert size <= unknown
+                    counts = np.bincount(view.astype(np.int64), minlength=1 << size)
+                    assert (counts == lanes >> size).all(), (place, secret)
 
 
 def constant(value):
@@ -109,6 +110,32 @@ def test_reshare(monkeypatch):
         return sharing.reshare(r.builder, r.add3(parts)), constant(sum(parts) % 16)
 
     check(monkeypatch, 4, 0, record, additive(4, range(-8, 8), (0, 5, 15)))
+
+
+@pytest.mark.parametrize("sum_left", [False, True])
+def test_product(monkeypatch, sum_left):
+    """Elementwise x * y and its resharing, over all x, y and third components."""
+    ring, size = 2, 4
+
+    def record(r, parts):
+        x, y = r.rep(parts[:3]), r.rep(parts[3:])
+        z = linear.product(r.builder, party.Mul, {}, x, y, sum_left)
+        return sharing.reshare(r.builder, z), constant(sum(parts[:3]) * sum(parts[3:]) % size)
+
+    def secrets(place):
+        i = COMPUTE_PLACES.index(place)
+        groups = []
+        for known in ((0, 0, 0, 0), (1, 3, 2, 1), (3, 2, 0, 1)):
+            group = []
+            for third_x, third_y in itertools.product(range(size), repeat=2):
+                parts = [0] * 6
+                parts[i], parts[(i + 1) % 3], parts[i - 1] = *known[:2], third_x
+                parts[3 + i], parts[3 + (i + 1) % 3], parts[3 + (i - 1) % 3] = *known[2:], third_y
+                group.append(tuple(parts))
+            groups.append(group)
+        return groups
+
+    check(monkeypatch, ring, 0, record, secrets)
 
 
 def truncated(ring, amount, parts, r, share):
@@ -166,8 +193,7 @@ def test_select(monkeypatch, role, what):
         u, v, c01, c02, c12 = secret
         bit = r.pair_bit(role, u, v)
         if what == "bit_to_ring":
-            like = r.source(q0, 0)
-            return select.bit_to_ring(r.builder, role, bit, like), constant(u ^ v)
+            return select.bit_to_ring(r.builder, role, bit, (r.lanes,), ring), constant(u ^ v)
         x = r.rep(held_components(role, c01, c02, c12))
         value = (c01 + c02 + c12) % (1 << ring)
         return select.select(r.builder, bit, x), constant(value if u ^ v else 0)
@@ -183,6 +209,23 @@ def test_select(monkeypatch, role, what):
     # FixedRole picks the n-th candidate among the roles whose q0 holds the bit.
     choice = [r for r in ROLES if r[0] == q0].index(role)
     check(monkeypatch, ring, choice, record, secrets)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_turn(monkeypatch, role):
+    """A bit whose u moves from q0 to q1."""
+    q0, _, _ = role
+
+    def record(r, secret):
+        u, v = secret
+        return bits.turn(r.builder, role, r.pair_bit(role, u, v), (r.lanes,)), constant(u ^ v)
+
+    def secrets(place):
+        if place == q0:
+            return [[(u, v) for v in (0, 1)] for u in (0, 1)]
+        return [[(u, v) for u in (0, 1)] for v in (0, 1)]
+
+    check(monkeypatch, 1, 0, record, secrets)
 
 
 # --- comparison ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mpcc.ir.core import Op
 from mpcc.protocols.base import Add3, Builder, Protocol
-from mpcc.protocols.rep3 import comparison, linear, select, sharing, truncation
+from mpcc.protocols.rep3 import bits, comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.linear import Secret
 
 __all__ = ["Rep3"]
@@ -28,24 +28,29 @@ class Rep3(Protocol):
     name = "rep3"
     summary = "replicated secret sharing among three parties"
     threat_model = "semi-honest, at most one of the three parties curious; owners are honest"
-    steps = (*sharing.STEPS, *truncation.STEPS, *comparison.STEPS, *select.STEPS)
+    steps = (*sharing.STEPS, *truncation.STEPS, *comparison.STEPS, *select.STEPS, *bits.STEPS)
     rules = {
         "secure.input": sharing.rule_input,
         "secure.weight": sharing.rule_weight,
         "secure.reveal": sharing.rule_reveal,
         "secure.conv": _product,
         "secure.matmul": _product,
-        "secure.add": linear.rule_elementwise,
-        "secure.sub": linear.rule_elementwise,
-        "secure.shift_left": linear.rule_elementwise,
+        "secure.mul": _product,
+        "secure.add": linear.rule_linear,
+        "secure.sub": linear.rule_linear,
+        "secure.shift_left": linear.rule_linear,
+        "secure.scale": linear.rule_linear,
+        "secure.reduce_sum": linear.rule_linear,
         "secure.truncate": truncation.rule_truncate,
         "secure.negative": comparison.rule_negative,
         "secure.select": select.rule_select,
+        "secure.from_bit": select.rule_from_bit,
         "secure.clamp": select.rule_clamp,
-        "secure.broadcast": linear.rule_shape,
-        "secure.reshape": linear.rule_shape,
-        "secure.transpose": linear.rule_shape,
-        "secure.pad": linear.rule_shape,
-        "secure.slice": linear.rule_shape,
-        "secure.concat": linear.rule_shape,
+        "secure.broadcast": bits.rule_structural,
+        "secure.reshape": bits.rule_structural,
+        "secure.transpose": bits.rule_structural,
+        "secure.pad": bits.rule_structural,
+        "secure.slice": bits.rule_structural,
+        "secure.gather": bits.rule_structural,
+        "secure.concat": bits.rule_structural,
     }

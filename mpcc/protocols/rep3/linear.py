@@ -17,12 +17,13 @@ from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Add3, Builder, Pair, Public, Rep, secure_type
 
 __all__ = [
+    "SHAPES",
     "Secret",
     "add_constant",
     "combine",
     "lift",
     "product",
-    "rule_elementwise",
+    "rule_linear",
     "rule_product",
     "rule_shape",
     "sum_or_difference",
@@ -144,7 +145,7 @@ def product(
     y: Rep | Public,
     sum_left: bool,
 ) -> Secret:
-    """A bilinear op (party.Conv, party.MatMul) of two shares.
+    """A bilinear op (party.Conv, party.MatMul, party.Mul) of two shares.
 
     P_i computes z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i as one op over two operand pairs:
     x_i (y_i + y_{i+1}) + x_{i+1} y_i, or (x_i + x_{i+1}) y_i + x_i y_{i+1} with ``sum_left``.
@@ -176,20 +177,22 @@ def product(
 _PRODUCTS: dict[str, type[Operation]] = {
     "secure.conv": party.Conv,
     "secure.matmul": party.MatMul,
+    "secure.mul": party.Mul,
 }
 _SUMS: dict[str, type[Operation]] = {"secure.add": party.Add, "secure.sub": party.Sub}
-_SHAPES: dict[str, type[Operation]] = {
+SHAPES: dict[str, type[Operation]] = {
     "secure.reshape": party.Reshape,
     "secure.transpose": party.Transpose,
     "secure.broadcast": party.Broadcast,
     "secure.slice": party.Slice,
     "secure.pad": party.Pad,
+    "secure.gather": party.Gather,
     "secure.concat": party.Concat,
 }
 
 
 def rule_product(builder: Builder, op: Op, operands: Sequence[Rep | Public]) -> Secret:
-    """secure.conv, secure.matmul of replicated or public operands."""
+    """secure.conv, secure.matmul, secure.mul of replicated or public operands."""
     x, y = operands
     definition = _PRODUCTS[op.name]
     attrs = {k: op.attrs[k] for k in definition.attributes}
@@ -197,17 +200,23 @@ def rule_product(builder: Builder, op: Op, operands: Sequence[Rep | Public]) -> 
     return product(builder, definition, attrs, x, y, left == "model" != right)
 
 
-def rule_elementwise(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:
-    """secure.add, secure.sub, secure.shift_left."""
+def rule_linear(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:
+    """secure.add, secure.sub, secure.shift_left, secure.scale, secure.reduce_sum: no message."""
+    attrs = op.attrs
     if op.name in _SUMS:
         return sum_or_difference(builder, _SUMS[op.name], operands[0], operands[1])
-    amount = op.attrs["amount"]
-    return lift(lambda p, first, v: builder.shift_left(v, amount), operands[0])
+    if op.name == "secure.shift_left":
+        return lift(lambda p, first, v: builder.shift_left(v, attrs["amount"]), operands[0])
+    if op.name == "secure.scale":
+        factor = {"value": attrs["factor"]}
+        return lift(lambda p, first, v: builder.emit(party.MulConst, (v,), **factor), operands[0])
+    axes = {"axes": attrs["axes"]}
+    return lift(lambda p, first, v: builder.emit(party.ReduceSum, (v,), **axes), operands[0])
 
 
 def rule_shape(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:
     """Shape ops, component by component; a pad value stands on the first component only."""
-    definition = _SHAPES[op.name]
+    definition = SHAPES[op.name]
     attrs = {k: op.attrs[k] for k in definition.attributes}
 
     def apply(place: str, first: bool, *values: Value) -> Value:

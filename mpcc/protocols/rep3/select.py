@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mpcc.ir.core import Op, Value
+from mpcc.ir.core import Op
 from mpcc.ir.ops import party
+from mpcc.ir.types import Shape, element_count
 from mpcc.protocols.base import (
     Builder,
     Cost,
@@ -13,6 +14,7 @@ from mpcc.protocols.base import (
     Rep,
     Role,
     Step,
+    bit_type,
     lanes,
     ring_bits,
     ring_shape,
@@ -27,6 +29,7 @@ __all__ = [
     "bit_to_ring",
     "bit_to_ring_cost",
     "rule_clamp",
+    "rule_from_bit",
     "rule_select",
     "select",
     "select_cost",
@@ -102,13 +105,12 @@ def select(builder: Builder, bit: PairBit, x: Rep) -> Rep:
     )
 
 
-def bit_to_ring(builder: Builder, role: Role, bit: PairBit, like: Value) -> Rep:
-    """The bit as a ring value 0 or 1, replicated, of the shape and ring of ``like``.
+def bit_to_ring(builder: Builder, role: Role, bit: PairBit, shape: Shape, ring: int) -> Rep:
+    """The bit as a ring value 0 or 1, replicated.
 
     u xor v = v + s u with s = 1 - 2v. The caller chooses the role (q0 holds u) and charges.
     """
-    b, shape, ring = builder, ring_shape(like), ring_bits(like)
-    q0, q1, q2 = role
+    b, (q0, q1, q2) = builder, role
     r, y1 = b.draw_ring((q0, q1), shape, ring), b.draw_ring((q0, q1), shape, ring)
     y0 = b.draw_ring((q0, q2), shape, ring)
     m = b.send(b.sub(b.from_bits(bit.u, r.at(q0)), r.at(q0)), q2, "bit")
@@ -144,6 +146,18 @@ def rule_select(builder: Builder, op: Op, operands: Sequence[PairBit | Secret]) 
     if op.attrs["invert"]:
         bit = _inverted(builder, bit)
     return select(builder, bit, to_rep(builder, x))
+
+
+def rule_from_bit(builder: Builder, op: Op, operands: Sequence[PairBit]) -> Rep:
+    """secure.from_bit."""
+    (bit,), shape, ring = operands, bit_type(op.operands[0]).shape, op.attrs["ring"]
+
+    def cost(role: Role) -> Cost:
+        return bit_to_ring_cost(role=role, lanes=element_count(shape), ring=ring)
+
+    role = builder.role("bit", _bit_roles(bit), cost)
+    builder.charge(cost(role))
+    return bit_to_ring(builder, role, bit, shape, ring)
 
 
 def rule_clamp(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:

@@ -176,7 +176,7 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     pair = _shared_pair(builder, x, role, 1 << (ring - 2))
     bit = carry(builder, role, pair, amount, sign=False)
     shifted = _shift_pair(builder, role, pair, amount, -(1 << (ring - 2 - amount)))
-    low = bit_to_ring(builder, _bit_role(role, amount, size), bit, some)
+    low = bit_to_ring(builder, _bit_role(role, amount, size), bit, ring_shape(some), ring)
     total = sum_or_difference(builder, party.Add, Rep(shifted.own, shifted.next), low)
     if not isinstance(total, Rep):
         raise TypeError("a sum of replicated values is replicated")

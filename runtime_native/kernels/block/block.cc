@@ -53,7 +53,7 @@ bool agrees_with_scalar(const BlockVariant& variant) {
   struct Case {
     OpCode code;
     BlockParams params;
-    std::array<const std::byte*, 2> in;
+    std::array<const std::byte*, 4> in;
     std::size_t out_bytes;
   };
   BlockParams slice;
@@ -71,14 +71,16 @@ bool agrees_with_scalar(const BlockVariant& variant) {
   look.out_planes = 5;
   BlockParams both;
   both.out_planes = 5;
+  BlockParams pairs;
+  pairs.in_planes = {0, 0, 0, 0};
   const auto* w = words.data();
   const auto* b = bits.data();
   const Case cases[] = {
-      {OpCode::BitSlice, slice, {w, nullptr}, bits_bytes(kLanes, 61)},
-      {OpCode::FromBits, unslice, {b, nullptr}, kLanes * 8},
+      {OpCode::BitSlice, slice, {w}, bits_bytes(kLanes, 61)},
+      {OpCode::FromBits, unslice, {b}, kLanes * 8},
       {OpCode::MaskBy, {}, {b, w}, kLanes * 8},
       {OpCode::NegateIf, {}, {b, w}, kLanes * 8},
-      {OpCode::Mul, {}, {w, b}, kLanes * 8},
+      {OpCode::Mul, pairs, {w, b, b, b + 8 * 64}, kLanes * 8},
       {OpCode::Xor, both, {b, w}, bits_bytes(kLanes, 5)},
       {OpCode::CarryTables, tables, {b, b + 8 * 64}, bits_bytes(kLanes, 64)},
       {OpCode::Lookup, look, {b, w}, bits_bytes(kLanes, 5)},

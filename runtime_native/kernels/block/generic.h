@@ -86,12 +86,6 @@ struct SubOp {
     return a - b;
   }
 };
-struct MulOp {
-  template <class W>
-  static W apply(W a, W b) {
-    return a * b;
-  }
-};
 
 template <class W, class O>
 void binary(const BlockArgs& a) {
@@ -99,6 +93,28 @@ void binary(const BlockArgs& a) {
   const W* __restrict y = reinterpret_cast<const W*>(a.in[1]);
   W* __restrict z = reinterpret_cast<W*>(a.out);
   for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], y[i]);
+}
+
+// Sum over operand pairs of a product, in one pass for one or two pairs.
+template <class W>
+void products(const BlockArgs& a) {
+  const auto word = [&](std::size_t i) { return reinterpret_cast<const W*>(a.in[i]); };
+  const std::size_t operands = a.params->in_planes.size();
+  const W* __restrict x0 = word(0);
+  const W* __restrict y0 = word(1);
+  W* __restrict z = reinterpret_cast<W*>(a.out);
+  if (operands == 2) {
+    for (std::size_t i = 0; i < a.count; ++i) z[i] = x0[i] * y0[i];
+    return;
+  }
+  const W* __restrict x1 = word(2);
+  const W* __restrict y1 = word(3);
+  for (std::size_t i = 0; i < a.count; ++i) z[i] = x0[i] * y0[i] + x1[i] * y1[i];
+  for (std::size_t p = 4; p < operands; p += 2) {
+    const W* __restrict x = word(p);
+    const W* __restrict y = word(p + 1);
+    for (std::size_t i = 0; i < a.count; ++i) z[i] += x[i] * y[i];
+  }
 }
 
 struct NegOp {
@@ -552,7 +568,7 @@ BlockKernel find_word(OpCode code) {
     case OpCode::Sub:
       return binary<W, SubOp>;
     case OpCode::Mul:
-      return binary<W, MulOp>;
+      return products<W>;
     case OpCode::Neg:
       return unary<W, NegOp>;
     case OpCode::AddConst:

@@ -27,6 +27,9 @@ def test_formulas_at_block_ends(lanes, ring):
     y = program.op("select", bit, y, width=12)
     z = program.op("truncate", x, amount=9, rounding="exact", width=12)
     program.op("clamp", z, lo=-4, hi=4, width=3)
+    other = program.op("reshape", program.op("negative", x), shape=(lanes, 1))
+    program.op("from_bit", program.op("concat", bit, other, axis=0), ring=ring)
+    program.op("negative", program.op("mul", y, y, width=24))
     program.op("reveal", y, name="y", owner="client")
     outcome = execute(program, Rep3())
     assert outcome.run.rounds > 0
