@@ -15,9 +15,9 @@ __all__ = ["SwapReluMaxpool"]
 
 @dataclass(frozen=True)
 class SwapReluMaxpool(Pass):
-    """Pools before relu where that leaves fewer elements to compare with zero.
+    """Pools before relu or clip where that leaves fewer elements to compare.
 
-    Assumes: nothing. A relu with other users stays, and is reported.
+    Assumes: nothing. A relu or clip with other users stays, and is reported.
 
     Before::
 

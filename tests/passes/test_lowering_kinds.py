@@ -157,7 +157,7 @@ PHI = Phi("proved", 64, 12, 10, 1, (), ((0, 4), (2, 6)), ())
 
 
 def network():
-    """The first half is demanded, the second stays a product until it is joined and shown."""
+    """The first half is demanded, the second stays a product until an activation is beside it."""
     module = Module("tensor")
     add = module.main.append
     x = add(tensor.Input, (), {"name": "x", "shape": (1, 3)}).result
@@ -206,12 +206,13 @@ def test_forms_and_fractions():
         "c1": CONST,
         "c2": CONST,
         "r": ACT,
-        "j": PRODUCT,
+        "j": ACT,
         "bit": BIT,
     }
     assert {name: found.form[value] for name, value in v.items()} == want
     assert v["first"] in found.demanded
-    assert v["second"] not in found.demanded
+    assert v["second"] in found.demanded  # the relu, which it is joined with, is an activation
+    assert v["p"] not in found.demanded
     assert {v["second"], v["c2"], v["p"]} <= found.exact
     assert v["first"] not in found.exact or v["first"] in found.demanded
     table = fractions(module.main, found, 12, 10)
@@ -222,7 +223,7 @@ def test_forms_and_fractions():
         "c1": None,
         "c2": None,
         "r": 12,
-        "j": 22,
+        "j": 12,
         "bit": None,
     }
 

@@ -136,6 +136,8 @@ class Search:
         ratio = 2.0**-_PROBE
         a = max(e1 - ratio * e2, 0.0) / (1 - ratio**2) * 2.0**start
         b = max(e2 - ratio * e1, 0.0) / (1 - ratio**2) * 2.0**start
+        # Outputs of few elements may hide a term by luck; without it only the other would be refined.
+        a, b = max(a, b / 64), max(b, a / 64)
         pairs = [
             (f, w) for f in range(FEWEST_FRAC, _MOST + 1) for w in range(FEWEST_FRAC, _MOST + 1)
         ]
@@ -169,7 +171,8 @@ class Search:
             f"no format keeps every output within {self.options.max_error:g}; about "
             f"{reached * self.options.max_error:.2g} can be promised",
             worst and f"the widest range is that of {worst}",
-            "give --calibrate DATA.npz or a narrower --input-range, or allow a larger error with --max-error",
+            "give --calibrate DATA.npz or a narrower --input-range, or allow a larger error "
+            "with --max-error",
         )
 
     def _no_room(self) -> MpccError:

@@ -138,8 +138,9 @@ def _sum_pool(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Val
     kernel, strides, dilations = (op.attrs[key] for key in ("kernel", "strides", "dilations"))
     total = lowering.result_width(op, secure_type(x).frac)
     x = _padded(lowering, op, x, 0)
-    rank = len(kernel)
-    for i in reversed(range(rank)):
+    # Axes that stay as they are need no step, but the last step gives the result its width.
+    axes = [i for i, k in enumerate(kernel) if (k, strides[i]) != (1, 1)] or [0]
+    for i in reversed(axes):
         axis, step = 2 + i, dilations[i] if dilations else 1
         type_ = secure_type(x)
         indices = [w * strides[i] + t * step for w in range(out[axis]) for t in range(kernel[i])]
@@ -151,7 +152,7 @@ def _sum_pool(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Val
         x = lowering.emit(secure.Reshape, [x], windows, loc)
         # Sums along some of the axes may be larger than those along all.
         partial = min(type_.width + (kernel[i] - 1).bit_length(), type_.ring - 1)
-        attrs = {"axes": (axis + 1,), "width": partial if i else total}
+        attrs = {"axes": (axis + 1,), "width": total if i == axes[0] else partial}
         x = lowering.emit(secure.ReduceSum, [x], attrs, loc)
     return [x]
 

@@ -53,8 +53,8 @@ class Kind(enum.Enum):
     """Operands are broadcast together and brought to the largest of their fractions."""
     STRUCTURAL = "structural"
     """The results' elements are the operands' and public constants: form and fraction stay.
-    Several operands are brought to the largest of their fractions. Of constants alone it is a
-    constant."""
+    A product beside an activation is demanded as one too; then several operands are brought to the
+    largest of their fractions. Of constants alone it is a constant."""
     NONLINEAR = "nonlinear"
     """Operands are demanded as activations; results are activations, or bits."""
 
