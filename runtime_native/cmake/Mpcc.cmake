@@ -17,14 +17,20 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
 add_library(mpcc_options INTERFACE)
 target_compile_options(mpcc_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
                                               -Wno-sign-conversion)
-if(MPCC_WERROR)
+# Instrumented code makes gcc warn of what cannot happen; the ordinary build is the strict one.
+if(MPCC_WERROR AND NOT MPCC_SANITIZE)
   target_compile_options(mpcc_options INTERFACE -Werror)
 endif()
 if(MPCC_SANITIZE)
   add_compile_options(-fsanitize=${MPCC_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${MPCC_SANITIZE})
+  # Out of range in a container is a finding as well.
+  add_compile_definitions(_GLIBCXX_ASSERTIONS)
 endif()
 target_include_directories(mpcc_options INTERFACE "${PROJECT_SOURCE_DIR}")
+
+# Everything that CTest runs.
+add_custom_target(mpcc_checks)
 
 function(mpcc_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
@@ -56,6 +62,7 @@ function(mpcc_test name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(mpcc_test_${name} ${ARG_SOURCES})
   target_link_libraries(mpcc_test_${name} PRIVATE ${ARG_DEPS} mpcc_testing mpcc_options)
+  add_dependencies(mpcc_checks mpcc_test_${name})
   add_test(NAME ${name} COMMAND mpcc_test_${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()

@@ -195,7 +195,7 @@ void Engine::receive(const Action& action, net::RunId run, PhaseStatistics& stat
   const Message& m = program_.messages[program_.message_of_op[action.op]];
   const std::uint32_t value = program_.ops[action.op].results[0];
   // The driver waits for outputs while the parties wait for each other: it leaves them the time to
-  // find out who is missing.
+  // find out who is missing, and the time that they need as long as they tell it that they go on.
   const auto limit = is_driver() ? 2 * options_.deadline : options_.deadline;
   net::Received r = transport_.receive(action.peer, run, m.id, m.bytes, limit);
   require(r.payload.size() == m.bytes, "E-net-frame", "a message of another size", m.step);
@@ -314,7 +314,16 @@ void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end,
       }
     }
     finish(a);
+    if (!is_driver()) tell_alive(run, i + 1);
   }
+}
+
+void Engine::tell_alive(net::RunId run, std::size_t steps) {
+  // From this thread and nowhere else: an engine that is stuck falls silent.
+  const auto now = Clock::now();
+  if (now - told_alive_ <= options_.deadline / 4) return;
+  transport_.send_alive(plan_.driver, run, steps);
+  told_alive_ = now;
 }
 
 PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<Output>* outputs) {
@@ -328,7 +337,9 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
       arena_.reset();
       arena_ = SecretBuffer::uninitialized(plan.arena_bytes);
     }
-    transport_.expect(run, plan.expected);
+    // The driver waits for a result through all of the run: the others tell it that they go on.
+    transport_.expect(run, plan.expected, is_driver() ? program_.ops.size() : 0);
+    told_alive_ = Clock::now();
   });
   const auto steps = [&](std::size_t begin, std::size_t end, const PhaseKeys& keys) {
     try {

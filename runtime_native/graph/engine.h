@@ -9,6 +9,7 @@
 //   all -> driver   go            my input shares are here
 //   driver -> all   go            the clock starts
 //   all             the static schedule
+//   all -> driver   alive         now and then: I go on, so many actions are done
 //   driver          outputs opened: the clock stops
 //   all -> driver   go            what I sent and how deep (a report, JSON, nothing secret)
 //
@@ -17,6 +18,7 @@
 // step, and every later call throws.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -36,7 +38,8 @@ namespace mpcc::graph {
 struct EngineOptions {
   int threads = 1;
   // The transport's deadline. Who waits for the driver while the driver waits for others, waits
-  // twice as long, so that the error names who is really missing.
+  // twice as long, so that the error names who is really missing. The driver waits twice as long,
+  // too, and as long as the others tell it that they go on (four times per deadline).
   net::Duration deadline = std::chrono::seconds(10);
   // How long serve() waits for the next run. The driver's process ending is noticed at once.
   net::Duration idle = std::chrono::hours(24);
@@ -123,6 +126,9 @@ class Engine {
   void send(const Action& action, net::RunId run, PhaseStatistics& stats);
   void count(const Message& message, PhaseStatistics& stats) const;
   void finish(const Action& action);
+  // Tells the driver now and then that this endpoint goes on: `steps` actions of the phase are
+  // done.
+  void tell_alive(net::RunId run, std::size_t steps);
   std::byte* make_buffer(std::uint32_t value);
   std::shared_ptr<SecretBuffer> outgoing_buffer(std::size_t size);
   void gather_reports(net::RunId run, PhaseStatistics& stats);
@@ -149,6 +155,7 @@ class Engine {
   SecretBuffer arena_;
 
   std::uint32_t current_op_ = 0;  // for errors
+  std::chrono::steady_clock::time_point told_alive_;
   net::RunId next_run_ = 0;
   std::vector<Output> setup_outputs_;  // that depend on no input: the same in every run
   SessionStatistics stats_;

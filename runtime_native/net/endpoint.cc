@@ -113,21 +113,27 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
   // Nothing that a peer may be waiting for stays behind while this thread waits.
   flush();
   std::unique_lock lock(mutex);
-  const auto start = Clock::now();
+  auto start = Clock::now();
+  const auto spin_end = start + options.spin;
   const auto moved = [&] {
     return direction == Towards::us ? peer.received_bytes()
                                     : peer.link().counters().wire_bytes_sent;
   };
-  const std::uint64_t moved_before = moved();
+  std::uint64_t moved_before = moved();
   std::uint64_t moved_last = moved_before;
   auto last_write = start;
   const auto done = [&] {
     check_open(failure || closed || closing ? describe() : std::string());
     return ready();
   };
-  const auto spin_end = start + options.spin;
   while (!done()) {
     const auto now = Clock::now();
+    // Whoever tells that it goes on with its own work begins the wait anew, and only the wait for
+    // itself.
+    if (const auto alive = peer.last_alive(); alive && *alive > start) {
+      start = *alive;
+      moved_before = moved();
+    }
     if (now < spin_end) {
       lock.unlock();
       for (auto& p : peers_)
@@ -140,7 +146,7 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
     const std::uint64_t bytes = moved();
     if (bytes != std::exchange(moved_last, bytes)) last_write = now;
     const auto silent_since =
-        direction == Towards::us ? std::max(start, peer.last_progress()) : last_write;
+        std::max(start, direction == Towards::us ? peer.last_progress() : last_write);
     const auto slowest = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
         static_cast<double>(bytes - moved_before) / static_cast<double>(options.least_rate)));
     const auto deadline = std::min(silent_since + limit, start + limit + slowest);
@@ -172,7 +178,7 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
   return lock;
 }
 
-void Endpoint::expect(RunId new_run, std::span<const Expected> table) {
+void Endpoint::expect(RunId new_run, std::span<const Expected> table, std::uint64_t steps) {
   const std::string doing = self_name + ", declaring run " + std::to_string(new_run);
   for (const Expected& e : table) {
     peer_at(e.peer);
@@ -202,6 +208,7 @@ void Endpoint::expect(RunId new_run, std::span<const Expected> table) {
       p.declare(e.message, e.bytes, e.depth);
     }
     run = new_run;
+    most_steps = steps;
     for (auto& p : peers_)
       if (p) p->queue_control(FrameKind::ready, new_run, {});
   }
@@ -305,7 +312,7 @@ void Endpoint::send_control(PeerIndex to, FrameKind kind, RunId of_run,
                             std::span<const std::byte> payload) {
   Peer& peer = peer_at(to);
   if (kind != FrameKind::go && kind != FrameKind::key_seed)
-    usage(std::string(frame_kind_name(kind)) + " frames are sent by the transport itself");
+    usage(std::string(frame_kind_name(kind)) + " frames are not sent by send_control()");
   if (payload.size() > kMaxControlBytes)
     usage("control payload of " + std::to_string(payload.size()) + " bytes, at most " +
           std::to_string(kMaxControlBytes));
@@ -332,6 +339,18 @@ SecretBuffer Endpoint::receive_control(PeerIndex from, FrameKind kind, RunId of_
                                            std::string(frame_kind_name(kind)));
       });
   return peer.take_control(kind, of_run);
+}
+
+void Endpoint::send_alive(PeerIndex to, RunId of_run, std::uint64_t steps) {
+  Peer& peer = peer_at(to);
+  {
+    const std::lock_guard lock(mutex);
+    check_open(self_name + " -> " + peer.name() + ", alive");
+    if (peer.ready_run() != of_run) return;
+    peer.queue_control(FrameKind::alive, of_run,
+                       Payload::copy_of(std::as_bytes(std::span(&steps, 1))));
+  }
+  peer.link().push();
 }
 
 void Endpoint::flush() {

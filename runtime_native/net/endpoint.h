@@ -25,7 +25,7 @@ class Endpoint final : public Transport, private SessionState {
 
   PeerIndex self() const override { return self_; }
   const std::vector<EndpointInfo>& endpoints() const override { return endpoints_; }
-  void expect(RunId run, std::span<const Expected> table) override;
+  void expect(RunId run, std::span<const Expected> table, std::uint64_t most_steps = 0) override;
   void send(PeerIndex peer, const MessageHeader& header, Payload payload) override;
   Received receive(PeerIndex peer, RunId run, std::uint32_t message, std::uint64_t bytes,
                    std::optional<Duration> deadline) override;
@@ -35,6 +35,7 @@ class Endpoint final : public Transport, private SessionState {
                     std::span<const std::byte> payload) override;
   SecretBuffer receive_control(PeerIndex peer, FrameKind kind, RunId run,
                                std::optional<Duration> deadline) override;
+  void send_alive(PeerIndex peer, RunId run, std::uint64_t steps) override;
   void flush() override;
   void check() const override;
   void abort(std::string_view step, std::string_view reason) override;
@@ -53,8 +54,8 @@ class Endpoint final : public Transport, private SessionState {
   void check_open(const std::string& doing) const;  // the mutex is held
   enum class Towards { us, peer };
   // Returns, with the mutex held, when ready() holds; throws on failure, when nothing moves in that
-  // direction for `limit` or less than the least rate (TransportOptions), and when `peer` has
-  // finished.
+  // direction for `limit` or less than the least rate (TransportOptions), both since `peer` last
+  // said that it is at work, and when `peer` has finished.
   template <class Ready, class Describe>
   std::unique_lock<std::mutex> wait_for(Peer& peer, Duration limit, Towards direction, Ready ready,
                                         Describe describe);

@@ -5,17 +5,21 @@
 // direction is a sequence of frames: a header of 64 bytes, then the payload. Integers are little
 // endian.
 //
+// clang-format off
 //   offset  bytes  field
 //        0      4  magic            "MPCF"
 //        4      1  version          1
 //        5      1  kind             FrameKind
 //        6      2  reserved         0
 //        8      8  session          of this link; 0 in a hello frame
-//       16      8  run              0 is the setup phase, 1, 2, ... are runs; 0 where it has no
-//       meaning 24      8  sequence         0, 1, 2, ... over all frames of this direction 32 4
-//       message          id of the message (static in the program); 0 in control frames 36      4
-//       depth            length of the longest chain of dependent messages up to this one 40      8
-//       payload bytes 48      8  payload checksum 56      8  header checksum  over bytes 0..55
+//       16      8  run              0 is the setup phase, 1, 2, ... are runs; else 0
+//       24      8  sequence         0, 1, 2, ... over all frames of this direction
+//       32      4  message          id of the message (static in the program); 0 in control frames
+//       36      4  depth            length of the longest chain of dependent messages ending here
+//       40      8  payload bytes
+//       48      8  payload checksum
+//       56      8  header checksum  over bytes 0..55
+// clang-format on
 //
 // The checksums are no protection against an attacker: TLS is. They catch what lies between framing
 // and TLS (a buffer changed while it was being sent, a test's injected fault) and everything on the
@@ -38,6 +42,7 @@ enum class FrameKind : std::uint8_t {
   data = 5,      // one message
   abort = 6,     // I stop: which step and why
   bye = 7,       // I am done and will send nothing more
+  alive = 8,     // I am still at work on this run: how many of its steps I have completed
 };
 
 std::string_view frame_kind_name(FrameKind kind) noexcept;
@@ -46,6 +51,8 @@ inline constexpr std::size_t kHeaderBytes = 64;
 inline constexpr std::uint8_t kFrameVersion = 1;
 // Control payloads (every kind but data) are refused above this size.
 inline constexpr std::size_t kMaxControlBytes = 4096;
+// The payload of an alive frame: one integer.
+inline constexpr std::size_t kAliveBytes = 8;
 
 using HeaderBytes = std::array<std::byte, kHeaderBytes>;
 

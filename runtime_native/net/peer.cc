@@ -1,6 +1,7 @@
 #include "net/peer.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -178,6 +179,8 @@ std::optional<std::uint32_t> Peer::unreceived() const {
 void Peer::begin_run(RunId run) {
   inbox_.clear();
   if (!ready_run_ || *ready_run_ <= run) ready_ahead_ = 0;
+  steps_done_ = 0;
+  last_alive_.reset();
   stats_.max_depth = 0;
 }
 
@@ -368,10 +371,14 @@ void Peer::begin_frame() {
   }
 }
 
-void Peer::check_data_header() const {
+void Peer::check_run() const {
   if (!state_.run || header_.run != *state_.run)
     refuse("its run is not the declared one" +
            (state_.run ? " (" + std::to_string(*state_.run) + ")" : std::string(" (none yet)")));
+}
+
+void Peer::check_data_header() const {
+  check_run();
   const auto it = inbox_.find(header_.message);
   if (it == inbox_.end()) refuse("no such message is expected from this peer");
   const Slot& slot = it->second;
@@ -451,11 +458,33 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
       state_.fail(Error("E-net-aborted", text, "reported by " + name_));
       return;
     }
+    case FrameKind::alive:
+      accept_alive();
+      return;
     case FrameKind::hello:
     case FrameKind::data:
       break;
   }
   refuse("not allowed at this point");
+}
+
+void Peer::accept_alive() {
+  if (body_.size() != kAliveBytes)
+    refuse("alive frame of " + std::to_string(body_.size()) + " bytes where " +
+           std::to_string(kAliveBytes) + " are expected");
+  check_run();
+  std::uint64_t steps = 0;
+  std::memcpy(&steps, body_.data(), sizeof steps);
+  // Growing and bounded: a peer prolongs a wait only so many times.
+  if (steps <= steps_done_)
+    refuse("it has completed " + std::to_string(steps) + " steps, after " +
+           std::to_string(steps_done_));
+  if (steps > state_.most_steps)
+    refuse("it has completed " + std::to_string(steps) + " steps of at most " +
+           std::to_string(state_.most_steps));
+  steps_done_ = steps;
+  last_alive_ = Clock::now();
+  state_.changed.notify_all();
 }
 
 void Peer::closed(const std::string& reason) noexcept {

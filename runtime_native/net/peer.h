@@ -44,8 +44,9 @@ class SessionState {
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::optional<Error> failure;
-  std::optional<RunId> run;  // of the last expect()
-  std::size_t ahead = 0;     // bytes of data frames admitted and not received by the caller
+  std::optional<RunId> run;      // of the last expect()
+  std::uint64_t most_steps = 0;  // of that expect()
+  std::size_t ahead = 0;         // bytes of data frames admitted and not received by the caller
   bool closing = false;
   bool closed = false;
 
@@ -101,6 +102,8 @@ class Peer final : public LinkSource, public LinkReceiver {
   bool control_here(FrameKind kind, RunId run) const;
   SecretBuffer take_control(FrameKind kind, RunId run);
   std::optional<RunId> ready_run() const { return ready_run_; }
+  // When it last said, in the current run, that it is at work.
+  std::optional<Clock::time_point> last_alive() const { return last_alive_; }
   // Has said goodbye. A stream that ends without it is a failure of the session.
   bool said_bye() const { return said_bye_; }
   // Nothing more will come.
@@ -151,9 +154,11 @@ class Peer final : public LinkSource, public LinkReceiver {
   bool admit(bool force);
   template <class F>
   void guarded(F&& f) noexcept;
+  void check_run() const;
   void check_data_header() const;
   void finish_frame();
   void accept_control(std::unique_lock<std::mutex>& lock);
+  void accept_alive();
   std::string place_of_frame() const;
   [[noreturn]] void refuse(const std::string& reason) const;
 
@@ -186,7 +191,9 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::unordered_map<std::uint32_t, Slot> inbox_;
   std::deque<Control> controls_;
   std::optional<RunId> ready_run_;
-  std::size_t ready_ahead_ = 0;  // ready frames for runs that this side has not declared
+  std::size_t ready_ahead_ = 0;   // ready frames for runs that this side has not declared
+  std::uint64_t steps_done_ = 0;  // as told by alive frames of the current run
+  std::optional<Clock::time_point> last_alive_;
   bool said_bye_ = false;
   bool ended_ = false;
   bool held_back_ = false;

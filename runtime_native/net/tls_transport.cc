@@ -30,7 +30,8 @@
 namespace mpcc::net {
 namespace {
 
-constexpr std::uint32_t kProtocolVersion = 1;
+// 2: alive frames.
+constexpr std::uint32_t kProtocolVersion = 2;
 constexpr std::size_t kMaxHandshakes = 16;  // threads for connections that say something
 constexpr std::size_t kMaxSilent = 64;      // connections that have not said anything
 constexpr auto kRetry = std::chrono::milliseconds(20);

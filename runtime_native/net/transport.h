@@ -90,7 +90,8 @@ struct PeerStatistics {
 };
 
 struct TransportOptions {
-  // Longest silence of a peer that somebody waits for, from the beginning of the waiting.
+  // Longest silence of a peer that somebody waits for, from the beginning of the waiting or from
+  // the peer's last alive frame (send_alive()), whichever is later.
   Duration deadline = std::chrono::seconds(10);
   // Bytes per second that a peer must keep up meanwhile. A wait ends in E-net-timeout `deadline`
   // after the last byte, and also once it has lasted longer than `deadline` plus the time that the
@@ -125,7 +126,9 @@ class Transport {
   // Declares every message that this endpoint receives in `run` and lets the peers send them.
   // Run ids grow from call to call; the messages of the run before must all have been received.
   // Called for every run, with an empty table if need be. Throws E-net-usage.
-  virtual void expect(RunId run, std::span<const Expected> table) = 0;
+  // `most_steps`: largest number of completed steps that a peer may tell by send_alive(), hence
+  // also how often it can prolong waits in this run. 0: such frames are refused.
+  virtual void expect(RunId run, std::span<const Expected> table, std::uint64_t most_steps = 0) = 0;
 
   // Queues a message; returns at once unless queue_bytes is exceeded. Data for a run that the peer
   // has not declared yet stays in the queue until it has.
@@ -147,6 +150,11 @@ class Transport {
                             std::span<const std::byte> payload) = 0;
   virtual SecretBuffer receive_control(PeerIndex peer, FrameKind kind, RunId run,
                                        std::optional<Duration> deadline = {}) = 0;
+
+  // Tells a peer that this side is at work on `run` and has completed `steps` steps of it: more
+  // than the last time. At the peer, waits for this endpoint, and for no other, begin anew. Dropped
+  // if the peer has not declared that run.
+  virtual void send_alive(PeerIndex peer, RunId run, std::uint64_t steps) = 0;
 
   // Writes everything that is queued (also held back by MessageHeader::more). Never needed.
   virtual void flush() = 0;

@@ -65,8 +65,9 @@ class Recording final : public net::Transport {
 
   net::PeerIndex self() const override { return inner_->self(); }
   const std::vector<net::EndpointInfo>& endpoints() const override { return inner_->endpoints(); }
-  void expect(net::RunId run, std::span<const net::Expected> table) override {
-    inner_->expect(run, table);
+  void expect(net::RunId run, std::span<const net::Expected> table,
+              std::uint64_t most_steps) override {
+    inner_->expect(run, table, most_steps);
   }
   void send(net::PeerIndex peer, const net::MessageHeader& header, net::Payload payload) override {
     inner_->send(peer, header, std::move(payload));
@@ -84,6 +85,9 @@ class Recording final : public net::Transport {
   void send_control(net::PeerIndex peer, net::FrameKind kind, net::RunId run,
                     std::span<const std::byte> payload) override {
     inner_->send_control(peer, kind, run, payload);
+  }
+  void send_alive(net::PeerIndex peer, net::RunId run, std::uint64_t steps) override {
+    inner_->send_alive(peer, run, steps);
   }
   void flush() override { inner_->flush(); }
   void check() const override { inner_->check(); }

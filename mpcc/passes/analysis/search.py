@@ -136,7 +136,7 @@ class Search:
         ratio = 2.0**-_PROBE
         a = max(e1 - ratio * e2, 0.0) / (1 - ratio**2) * 2.0**start
         b = max(e2 - ratio * e1, 0.0) / (1 - ratio**2) * 2.0**start
-        # Outputs of few elements may hide a term by luck; without it only the other would be refined.
+        # Outputs of few elements may hide a term by luck; then only the other would be refined.
         a, b = max(a, b / 64), max(b, a / 64)
         pairs = [
             (f, w) for f in range(FEWEST_FRAC, _MOST + 1) for w in range(FEWEST_FRAC, _MOST + 1)

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstring>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -37,7 +38,19 @@ class RawPeer final : private LinkSource, private LinkReceiver {
   // A frame with all its checksums right.
   std::vector<std::byte> frame(FrameKind kind, RunId run, std::size_t bytes = 0,
                                std::uint32_t message = 0, std::uint32_t depth = 0) {
-    const std::vector<std::byte> payload(bytes, std::byte{7});
+    return frame(kind, run, std::vector<std::byte>(bytes, std::byte{7}), message, depth);
+  }
+
+  std::vector<std::byte> alive(RunId run, std::uint64_t steps) {
+    std::vector<std::byte> payload(kAliveBytes);
+    std::memcpy(payload.data(), &steps, sizeof steps);
+    return frame(FrameKind::alive, run, payload, 0, 0);
+  }
+
+ private:
+  std::vector<std::byte> frame(FrameKind kind, RunId run, const std::vector<std::byte>& payload,
+                               std::uint32_t message, std::uint32_t depth) {
+    const std::size_t bytes = payload.size();
     Checksum sum;
     sum.update(payload);
     FrameHeader h;
@@ -56,7 +69,6 @@ class RawPeer final : private LinkSource, private LinkReceiver {
     return all;
   }
 
- private:
   void take(std::vector<Chunk>& out) override {
     const std::lock_guard lock(mutex_);
     for (auto& bytes : queue_) {
@@ -93,9 +105,11 @@ struct Pair {
   std::unique_ptr<RawPeer> peer;
 };
 
+constexpr std::uint64_t kMostSteps = 20;
+
 void expect_one(Transport& t, RunId run, std::uint64_t bytes) {
   const Expected e{1, 5, bytes, 2};
-  t.expect(run, std::span(&e, 1));
+  t.expect(run, std::span(&e, 1), kMostSteps);
 }
 
 void check_blames(const Error& error, const std::string& code, const std::string& reason,
@@ -195,6 +209,136 @@ TEST_CASE("control frames out of their state are refused") {
                  for (int i = 0; i < 65; ++i) p.send(p.frame(FrameKind::go, 1, 4096));
                }),
                "E-net-frame", "control frames are waiting", "run 1, go");
+}
+
+TEST_CASE("alive frames have one form, grow, and end") {
+  const auto refused = [](const std::function<void(RawPeer&)>& hostile, const std::string& reason,
+                          const std::string& step = "run 1, alive") {
+    check_blames(after(hostile), "E-net-frame", reason, step);
+  };
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::alive, 1, 7)); }, "alive frame of 7 bytes");
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::alive, 1, 9)); }, "alive frame of 9 bytes");
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::alive, 1)); }, "alive frame of 0 bytes");
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::alive, 1, 8, 5)); },
+          "control frame with a message id");
+  refused([](RawPeer& p) { p.send(p.alive(1, 0)); }, "completed 0 steps, after 0");
+  refused(
+      [](RawPeer& p) {
+        p.send(p.alive(1, 3));
+        p.send(p.alive(1, 3));
+      },
+      "completed 3 steps, after 3");
+  refused(
+      [](RawPeer& p) {
+        p.send(p.alive(1, 3));
+        p.send(p.alive(1, 2));
+      },
+      "completed 2 steps, after 3");
+  refused([](RawPeer& p) { p.send(p.alive(1, kMostSteps + 1)); }, "21 steps of at most 20");
+  refused([](RawPeer& p) { p.send(p.alive(2, 1)); }, "its run is not the declared one (1)",
+          "run 2, alive");
+  check_blames(after([](RawPeer& p) { p.send(p.alive(1, 1)); }, 2), "E-net-frame",
+               "its run is not the declared one (2)", "run 1, alive");
+
+  Pair undeclared(test_options(1s));
+  undeclared.peer->send(undeclared.peer->alive(0, 1));
+  check_blames(error_of([&] { undeclared.victim->check(); }), "E-net-frame",
+               "its run is not the declared one (none yet)", "run 0, alive");
+  Pair unasked(test_options(1s));
+  unasked.victim->expect(1, {});
+  unasked.peer->send(unasked.peer->alive(1, 1));
+  check_blames(error_of([&] { unasked.victim->check(); }), "E-net-frame", "1 steps of at most 0",
+               "run 1, alive");
+}
+
+TEST_CASE("the steps of an alive frame begin anew in every run") {
+  Pair pair(test_options(1s));
+  for (RunId run = 1; run <= 3; ++run) {
+    expect_one(*pair.victim, run, 10);
+    pair.peer->send(pair.peer->alive(run, 1));
+    pair.peer->send(pair.peer->alive(run, kMostSteps));
+    pair.peer->send(pair.peer->frame(FrameKind::data, run, 10, 5, 2));
+    CHECK(pair.victim->receive(1, run, 5, 10).payload.size() == 10);
+  }
+  // They are no control frames that wait to be taken.
+  CHECK(error_of([&] { pair.victim->receive_control(1, FrameKind::go, 3, 0ns); }).code() ==
+        "E-net-timeout");
+}
+
+// A peer that says `times` times, every `pause`, that it is at work, and then sends its message.
+Error wait_for_worker(Pair& pair, Duration pause, std::uint64_t times, bool tells) {
+  expect_one(*pair.victim, 1, 10);
+  std::thread worker([&] {
+    for (std::uint64_t step = 1; step <= times; ++step) {
+      std::this_thread::sleep_for(pause);
+      if (tells) pair.peer->send(pair.peer->alive(1, step));
+    }
+    pair.peer->send(pair.peer->frame(FrameKind::data, 1, 10, 5, 2));
+  });
+  const Error error = error_of([&] { pair.victim->receive(1, 1, 5, 10); });
+  worker.join();
+  return error;
+}
+
+TEST_CASE("a wait lasts longer than the deadline for a peer that says it is at work, and only so") {
+  // Neither the deadline nor the least rate ends the wait: 72 bytes every 100 ms, for 0.8 s.
+  auto options = test_options(kSlowness * 500ms);
+  options.least_rate = std::uint64_t{1} << 40;
+  Pair patient(options);
+  CHECK(wait_for_worker(patient, kSlowness * 100ms, 8, true).code() == "none");
+  Pair silent(options);
+  check_blames(wait_for_worker(silent, kSlowness * 100ms, 8, false), "E-net-timeout",
+               "nothing from P1", "run 1, message 5");
+}
+
+TEST_CASE("a peer that was at work and falls silent times out") {
+  Pair pair(test_options(300ms));
+  expect_one(*pair.victim, 1, 10);
+  pair.peer->send(pair.peer->alive(1, 1));
+  check_blames(error_of([&] { pair.victim->receive(1, 1, 5, 10); }), "E-net-timeout", "P1",
+               "message 5");
+}
+
+TEST_CASE("whoever is at work prolongs the wait for nobody else") {
+  for (const Kind kind : {Kind::memory, Kind::tls}) {
+    Network net = make_network(kind, 3, test_options(300ms));
+    const Expected e{1, 5, 10, 2};
+    net[0]->expect(1, std::span(&e, 1), 1'000'000);
+    for (PeerIndex i = 1; i < 3; ++i) net[i]->expect(1, {});
+    net[0]->wait_ready(1, 2s);
+    net[2]->wait_ready(1, 2s);
+    std::atomic<bool> stop{false};
+    std::thread busy([&] {
+      for (std::uint64_t step = 1; !stop; ++step) {
+        if (error_of([&] { net[2]->send_alive(0, 1, step); }).code() != "none") return;
+        std::this_thread::sleep_for(5ms);
+      }
+    });
+    const auto start = std::chrono::steady_clock::now();
+    check_blames(error_of([&] { net[0]->receive(1, 1, 5, 10); }), "E-net-timeout",
+                 "nothing from P1 for 0.3 s", "message 5");
+    CHECK(std::chrono::steady_clock::now() - start >= 300ms);
+    stop = true;
+    busy.join();
+  }
+}
+
+TEST_CASE("an alive frame for a run that the peer has not declared is not sent") {
+  for (const Kind kind : {Kind::memory, Kind::tls}) {
+    Network net = make_network(kind, 2, test_options());
+    net[1]->expect(1, {});
+    const auto before = net[1]->statistics(0).framing_bytes_sent;
+    net[1]->send_alive(0, 1, 1);
+    CHECK(net[1]->statistics(0).framing_bytes_sent <= before + kHeaderBytes);  // its ready frame
+    net[0]->expect(1, {}, 5);
+    net[1]->wait_ready(1);
+    net[1]->send_alive(0, 1, 5);
+    net[1]->send_alive(0, 2, 1);
+    net[1]->send_control(0, FrameKind::go, 1, {});
+    CHECK(net[0]->receive_control(1, FrameKind::go, 1).empty());
+    CHECK(net[0]->statistics(1).framing_bytes_received == 3 * kHeaderBytes + kAliveBytes);
+    close_all(net);
+  }
 }
 
 TEST_CASE("the cause is named where an error was passed on, however long the text") {

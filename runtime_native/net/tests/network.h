@@ -18,6 +18,13 @@ using namespace std::chrono_literals;
 using mpcc::testing::TestRandom;
 using Network = std::vector<std::unique_ptr<Transport>>;
 
+// Instrumented code takes several times as long; deadlines that must not pass are longer there.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int kSlowness = 4;
+#else
+inline constexpr int kSlowness = 1;
+#endif
+
 inline TransportOptions test_options(Duration deadline = 2s) {
   TransportOptions o;
   o.deadline = deadline;

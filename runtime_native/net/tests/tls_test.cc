@@ -25,7 +25,7 @@ namespace {
 
 using namespace testing;
 
-std::vector<TlsConfig> configs(std::size_t n, Duration patience = 700ms) {
+std::vector<TlsConfig> configs(std::size_t n, Duration patience = 700ms * kSlowness) {
   auto list = tls_configs(n, test_options());
   for (auto& c : list) c.connect_deadline = patience;
   return list;

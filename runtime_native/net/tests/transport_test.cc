@@ -229,6 +229,7 @@ TEST_CASE("silence of a peer ends the session with its name and the step, on all
   for_each_kind([](Kind kind) {
     Network net = make_network(kind, 3, test_options(150ms));
     for (PeerIndex i = 0; i < 3; ++i) net[i]->expect(1, from((i + 1) % 3, {8}));
+    net[0]->wait_ready(1, 2s);  // silence begins after the ready frames
     Error other("", "");
     std::thread waiting([&] { other = error_of([&] { net[2]->receive(0, 1, 0, 8, 2s); }); });
     const auto start = std::chrono::steady_clock::now();

@@ -16,6 +16,8 @@ def test_the_list_of_exclusions_is_current():
     assert len(names - excluded) >= minimum(), "fewer cases pass than before"
 
 
+# One chunk has DenseNet-121.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_cases(chunk, record_property):
     excluded = exclusions()

@@ -37,7 +37,7 @@ def program(value):
     p.op("select", p.op("negative", z), z, width=40)
     p.op("clamp", small, lo=-50, hi=50, width=6)
     p.op("add", p.op("mul", y, small, width=60), p.op("mul", y, y, width=60), width=61)
-    p.op("negative", p.op("mul", small, small, width=40))
+    p.op("negative", p.op("mul", small, small, width=57))
     other = p.op("negative", x)
     joined = p.op("concat", bit, other, axis=1)
     p.op("from_bit", joined)
