@@ -82,7 +82,7 @@ class Row:
         """The op with sources of its own, and an output for every result."""
         values = []
         for i, operand in enumerate(self.operands):
-            owner = {"owner": operand.owner} if operand.owner else {}
+            owner: dict[str, Any] = {"owner": operand.owner} if operand.owner else {}
             source = "input" if operand.source == "bit" else operand.source
             value = o(source, name=f"{prefix}{i}", shape=operand.shape, **owner)
             if operand.source == "bit":
@@ -145,8 +145,10 @@ def _conv(strides, pads, dilations, groups=1):
         for at, box in _windows(x.shape[2:], w.shape[2:], strides, pads, dilations):
             for n, o in np.ndindex(len(x), out):
                 first = o // (out // groups) * per
-                window = _around(x, pads, 0.0)[(n, slice(first, first + per), *box)]
-                found[(n, o, *at)] = (window * w[o]).sum() + (0 if bias is None else bias[o])
+                spot = (n, slice(first, first + per), *box)
+                window = _around(x, pads, 0.0)[spot]
+                spot = (n, o, *at)
+                found[spot] = (window * w[o]).sum() + (0 if bias is None else bias[o])
         return [_collected(found)]
 
     attrs = {"strides": strides, "pads": pads, "dilations": dilations, "groups": groups}
@@ -174,9 +176,13 @@ def _conv_transpose(strides, pads, dilations, output_padding, groups=1):
             for j, *tap in np.ndindex(*w.shape[1:]):
                 o = c // (channels // groups) * per + j
                 to = [a * s + t * d for a, s, t, d in zip(at, strides, tap, dilations, strict=True)]
-                y[(n, o, *to)] += x[(n, c, *at)] * w[(c, j, *tap)]
+                spot = (n, o, *to)
+                spot1 = (n, c, *at)
+                spot2 = (c, j, *tap)
+                y[spot] += x[spot1] * w[spot2]
         inside = [slice(pads[i], sizes[i] - pads[rank + i]) for i in range(rank)]
-        y = y[(slice(None), slice(None), *inside)]
+        kept = (slice(None), slice(None), *inside)
+        y = y[kept]
         return [y if bias is None else y + bias.reshape(-1, *[1] * rank)]
 
     attrs = {
@@ -195,7 +201,9 @@ def _pool(outside, combine, kernel, strides, pads, dilations=()):
         steps = dilations or (1,) * len(kernel)
         for at, box in _windows(x.shape[2:], kernel, strides, pads, steps):
             for n, c in np.ndindex(*x.shape[:2]):
-                found[(n, c, *at)] = combine(_around(x, pads, outside)[(n, c, *box)])
+                spot = (n, c, *at)
+                spot1 = (n, c, *box)
+                found[spot] = combine(_around(x, pads, outside)[spot1])
         return [_collected(found)]
 
     attrs = {"kernel": kernel, "strides": strides, "pads": pads, "dilations": dilations}
@@ -537,8 +545,11 @@ def secure_module() -> Module:
     y = o("concat", y, y, axis=1)
     y = o("reshape", o("transpose", y, perm=(0, 2, 3, 1)), shape=(4, 4))
     y = o("matmul", y, y, width=22)
-    y = o("broadcast", y, shape=(2, 4, 4), dims=(1, 2))
+    y = o("gather", o("mul", y, y, width=44), axis=1, indices=(3, 0, 0, 2))
+    y = o("reduce_sum", o("scale", y, factor=-3, frac=2, width=46), axes=(0,), width=48)
+    y = o("broadcast", y, shape=(2, 4, 4), dims=(1,))
     o("reveal", y, name="y", owner="client")
+    o("reveal", o("from_bit", o("negative", y)), name="bit", owner="client")
     return o.module
 
 
@@ -579,6 +590,7 @@ def party_module() -> Module:
     y = o("reshape", y, shape=(4, 6))
     z = o("transpose", y, perm=(1, 0))
     y = o("matmul", y, z, y, z)
+    y = o("reduce_sum", o("gather", y, axis=1, indices=(1, 1, 0)), axes=(0,))
     y = o("transfer", y, to="client", step="reveal")
     o("output", o("decode", y, frac=12), name="y")
     return o.module

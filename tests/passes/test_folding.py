@@ -17,6 +17,7 @@ from mpcc.passes import pipeline
 from mpcc.passes.base import Checkpoint, Event, Made, Manager, Result
 from mpcc.passes.declared_formats import declared_phi
 from mpcc.passes.lower_tensor_to_secure import build_secure
+from mpcc.passes.lowerings.base import secure_type
 
 NETWORKS = {
     "mobilenet-v2": lambda seed: mobilenet_v2(32, 0.25, 10, seed=seed),
@@ -83,7 +84,9 @@ def test_nothing_is_truncated_twice(name):
         input_ranges={x.attrs["name"]: (-1.0, 1.0)},
     )
     program = build_secure(module, declared_phi(module, options), options)
-    truncated = [element_count(op.result.type.shape) for op in program.main.walk("secure.truncate")]
+    truncated = [
+        element_count(secure_type(op.result).shape) for op in program.main.walk("secure.truncate")
+    ]
     made = [element_count(op.result.type.shape) for op in layers]
     assert len(truncated) <= len(layers)
     assert sum(truncated) <= sum(made)

@@ -11,7 +11,7 @@ from mpcc.errors import MpccError
 from mpcc.ir import shapes
 from mpcc.ir.analysis.forms import ACT, BIT, CONST, PRODUCT, forms, fractions
 from mpcc.ir.analysis.ranges import Intervals
-from mpcc.ir.core import Module
+from mpcc.ir.core import Module, Op
 from mpcc.ir.define import Attr, Dialect
 from mpcc.ir.interp import fixed, real
 from mpcc.ir.intervals import Enclosure, Interval
@@ -250,7 +250,7 @@ def test_intervals_of_all_results():
     intervals = Intervals(module, weights, 12, 10, {"x": (-8.0, 8.0)})
     for op in module.main.ops:
         intervals.step(op)
-    seen = {}
+    seen: dict[Op, list[np.ndarray]] = {}
     real.run(module, weights, inputs, lambda op, a: seen.setdefault(op, []).append(a.copy()))
     for op, arrays in seen.items():
         for value, array in zip(op.results, arrays, strict=True):

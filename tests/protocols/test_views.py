@@ -12,7 +12,7 @@ import pytest
 
 from mpcc.ir.ops import party
 from mpcc.ir.types import COMPUTE_PLACES
-from mpcc.protocols.base import Pair
+from mpcc.protocols.base import Add3, Pair
 from mpcc.protocols.rep3 import bits, comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.carry import Plan
 from mpcc.protocols.rep3.sharing import ROLES
@@ -120,6 +120,7 @@ def test_product(monkeypatch, sum_left):
     def record(r, parts):
         x, y = r.rep(parts[:3]), r.rep(parts[3:])
         z = linear.product(r.builder, party.Mul, {}, x, y, sum_left)
+        assert isinstance(z, Add3)
         return sharing.reshare(r.builder, z), constant(sum(parts[:3]) * sum(parts[3:]) % size)
 
     def secrets(place):

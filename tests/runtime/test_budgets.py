@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,9 @@ def test_programs_that_need_too_much_are_refused_before_allocation(name):
     assert found.startswith(code)
     assert op in where
     assert ("--max-memory" if found == "E-limit-memory" else "--max-work") in what
-    party, step = native.blame(where)
+    blame = native.blame(where)
+    assert blame is not None
+    party, step = blame
     assert party == "owner"
     assert op in step
     assert _native.memory_use()[1] - before < 1 << 20
@@ -183,7 +186,11 @@ def test_a_session_refuses_with_the_option_that_helps(tmp_path):
     network = models.NETWORKS["A"]()
     source = make_source("A", tmp_path)
     compiled = mpcc.compile(network.serialized(), options=ranged("image", 0.0, 1.0))
-    for limits, code in (({"max_memory": 1 << 20}, "memory"), ({"max_work": 1000}, "work")):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"max_memory": 1 << 20}, "memory"),
+        ({"max_work": 1000}, "work"),
+    ]
+    for limits, code in cases:
         for engine in ("native", "party-interpreter"):
             with pytest.raises(mpcc.MpccError) as caught:
                 mpcc.run_local(
@@ -202,7 +209,12 @@ def test_the_party_process_takes_limits_and_fails_in_json(tmp_path):
     endpoints = [{"name": n, "places": p, "host": "127.0.0.1", "port": 1} for n, p in names]
     # Limits come before certificates: none of these files exists.
     entries = {"endpoints": endpoints, "ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-    command = [native.party_program(), f"--artifact={artifact}", f"--config={config}", "--index=1"]
+    command = [
+        str(native.party_program()),
+        f"--artifact={artifact}",
+        f"--config={config}",
+        "--index=1",
+    ]
 
     def refused(extra, **settings):
         config.write_text(json.dumps({**entries, **settings}))

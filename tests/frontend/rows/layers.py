@@ -113,7 +113,7 @@ ROWS = [
     norm("3-d", (1, 4, 5)),
     Row(
         "batch norm of computed statistics", "BatchNormalization",
-        {"x": (2, 3, 4), "s": (3,), "b": (3,), "m": (3,)}, {"v": np.float32([0.5, 1, 2])},
+        {"x": (2, 3, 4), "s": (3,), "b": (3,), "m": (3,)}, {"v": np.asarray([0.5, 1, 2], "f4")},
         {}, (9, 15),
     ),
     Row("gemm", "Gemm", {"a": (2, 3)}, {"b": weights(3, 4), "c": weights(4)}, {}, (7, 9, 11, 13)),
