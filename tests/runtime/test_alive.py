@@ -90,4 +90,4 @@ def test_a_party_that_stops_late_in_a_run_ends_it(compiled, number, named):
     # Two deadlines after the signal, and a moment to end processes.
     assert 2.2 * DEADLINE < seconds < 4.2 * DEADLINE + 5
     assert caught.value.code.startswith("E-net")
-    assert re.search(rf"{{party={named}, step=run 1, ", str(caught.value))
+    assert re.search(rf"{{party={named}, step=run 1\b", str(caught.value))

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,9 +286,13 @@ def test_a_party_stops_computing_when_the_session_is_over(cluster):
     owner = live.connect()
     _, inputs, _ = values()
     owner.setup({})
+    # P0 tells that it goes on, so nobody gives up by itself: somebody else ends the session.
+    timer = threading.Timer(1.0, live.parties[1].kill)
+    timer.start()
     with pytest.raises(_native.NativeError) as error:
         owner.run(inputs)
-    assert error.value.args[0] == "E-net-timeout"
+    timer.join()
+    assert error.value.args[0] in ("E-net-lost", "E-net-aborted")
     # Far less than the products that are left would take.
     _, err = live.parties[0].communicate(timeout=10)
     assert live.parties[0].returncode == 1
