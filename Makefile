@@ -42,10 +42,10 @@ native-tests: $(STAMPS)/native-tests ## build the native test programs
 demo: $(STAMPS)/demo ## a real face detector on a photograph that no party sees
 	@$(BIN)/python -m examples.blazeface.demo
 
-test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized ## all tests (under 30 minutes)
+test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized ## all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
-test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests (2 minutes)
+test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not tensorflow" $(PYTEST_ARGS)
 
 test-sanitize: $(STAMPS)/sanitized $(STAMPS)/tsan ## native tests, short fuzzing under sanitizers
