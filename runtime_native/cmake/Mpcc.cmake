@@ -55,6 +55,12 @@ function(mpcc_isa_sources isa)
   set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS ${MPCC_FLAGS_${isa}})
 endfunction()
 
+# A shared library neither exports what it has linked statically nor lets other libraries of the process
+# take its place.
+function(mpcc_hide_dependencies name)
+  target_link_options(${name} PRIVATE "LINKER:--exclude-libs,ALL" "LINKER:-Bsymbolic")
+endfunction()
+
 function(mpcc_test name)
   if(NOT MPCC_BUILD_TESTS)
     return()

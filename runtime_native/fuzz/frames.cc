@@ -29,6 +29,7 @@ using net::FrameKind;
 
 constexpr std::uint64_t kSession = 0x1122334455667788;
 constexpr net::PeerIndex kPeer = 1;
+constexpr std::uint64_t kMostSteps = 64;
 
 // A link whose other end is the input.
 class FedLink final : public net::Link {
@@ -142,7 +143,7 @@ class Session {
 
   void frame() {
     FrameHeader header;
-    header.kind = static_cast<FrameKind>(1 + in_.byte() % 8);
+    header.kind = static_cast<FrameKind>(1 + in_.byte() % 9);
     header.session = near(kSession);
     header.run = near(run_);
     header.sequence = near(sequence_);
@@ -177,7 +178,7 @@ class Session {
       table.push_back({kPeer, message, bytes, in_.byte() % 4U});
       wanted[message] = table.back();
     }
-    if (accepts([&] { endpoint_->expect(next, table); })) {
+    if (accepts([&] { endpoint_->expect(next, table, kMostSteps); })) {
       MPCC_FUZZ_CHECK(wanted.size() == table.size());
       table_ = std::move(wanted);
       run_ = next;

@@ -314,7 +314,7 @@ void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end,
       }
     }
     finish(a);
-    if (!is_driver()) tell_alive(run, i + 1);
+    tell_alive(run, i + 1);
   }
 }
 
@@ -322,7 +322,8 @@ void Engine::tell_alive(net::RunId run, std::size_t steps) {
   // From this thread and nowhere else: an engine that is stuck falls silent.
   const auto now = Clock::now();
   if (now - told_alive_ <= options_.deadline / 4) return;
-  transport_.send_alive(plan_.driver, run, steps);
+  for (net::PeerIndex peer = 0; peer < transport_.endpoints().size(); ++peer)
+    if (peer != transport_.self()) transport_.send_alive(peer, run, steps);
   told_alive_ = now;
 }
 
@@ -337,8 +338,8 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
       arena_.reset();
       arena_ = SecretBuffer::uninitialized(plan.arena_bytes);
     }
-    // The driver waits for a result through all of the run: the others tell it that they go on.
-    transport_.expect(run, plan.expected, is_driver() ? program_.ops.size() : 0);
+    // Whoever waits through a long step of somebody else's is told that he goes on.
+    transport_.expect(run, plan.expected, program_.ops.size());
     told_alive_ = Clock::now();
   });
   const auto steps = [&](std::size_t begin, std::size_t end, const PhaseKeys& keys) {

@@ -9,7 +9,7 @@
 //   all -> driver   go            my input shares are here
 //   driver -> all   go            the clock starts
 //   all             the static schedule
-//   all -> driver   alive         now and then: I go on, so many actions are done
+//   all -> all      alive         now and then: I go on, so many actions are done
 //   driver          outputs opened: the clock stops
 //   all -> driver   go            what I sent and how deep (a report, JSON, nothing secret)
 //

@@ -39,11 +39,12 @@ Endpoint::Endpoint(PeerIndex self, std::vector<EndpointInfo> endpoints,
   require(self < endpoints_.size() && links.size() == endpoints_.size(), "E-net-usage",
           "one link per endpoint is needed");
   self_name = endpoints_[self].name;
+  endpoint_count = static_cast<std::uint32_t>(endpoints_.size());
   peers_.resize(links.size());
   for (PeerIndex i = 0; i < links.size(); ++i) {
     if (i == self) continue;
     if (options.decorate) links[i].link = options.decorate(std::move(links[i].link), self, i);
-    peers_[i] = std::make_unique<Peer>(static_cast<SessionState&>(*this), endpoints_[i].name,
+    peers_[i] = std::make_unique<Peer>(static_cast<SessionState&>(*this), i, endpoints_[i].name,
                                        std::move(links[i]));
   }
   for (auto& p : peers_)
@@ -116,12 +117,12 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
   auto start = Clock::now();
   const auto spin_end = start + options.spin;
   const auto moved = [&] {
-    return direction == Towards::us ? peer.received_bytes()
-                                    : peer.link().counters().wire_bytes_sent;
+    return direction == Towards::us ? peer.received_work() : peer.link().counters().wire_bytes_sent;
   };
   std::uint64_t moved_before = moved();
   std::uint64_t moved_last = moved_before;
   auto last_write = start;
+  bool told = false;
   const auto done = [&] {
     check_open(failure || closed || closing ? describe() : std::string());
     return ready();
@@ -133,12 +134,21 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
     if (const auto alive = peer.last_alive(); alive && *alive > start) {
       start = *alive;
       moved_before = moved();
+      told = false;
     }
     if (now < spin_end) {
       lock.unlock();
       for (auto& p : peers_)
         if (p) p->link().poll();
       std::this_thread::yield();
+      lock.lock();
+      continue;
+    }
+    // Early enough to be known to whoever waits for this endpoint when it gives up.
+    if (!told && now >= start + limit / 2) {
+      told = true;
+      lock.unlock();
+      tell_waits(peer.index());
       lock.lock();
       continue;
     }
@@ -153,17 +163,24 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
     if (peer.said_bye())
       problem = Error("E-net-closed", peer.name() + " has finished and will send nothing more",
                       describe());
-    else if (now >= deadline)
-      problem = Error("E-net-timeout",
-                      bytes == moved_before
-                          ? (direction == Towards::us ? "nothing from " + peer.name()
-                                                      : peer.name() + " has taken nothing") +
-                                " for " + seconds_text(limit)
-                          : peer.name() + " is too slow: " + std::to_string(bytes - moved_before) +
-                                " bytes since the beginning of the wait, the deadline is " +
-                                seconds_text(limit) + " and the least rate " +
-                                std::to_string(options.least_rate) + " bytes per second",
-                      describe());
+    else if (now >= deadline) {
+      std::string text = bytes == moved_before
+                             ? (direction == Towards::us ? "nothing from " + peer.name()
+                                                         : peer.name() + " has taken nothing") +
+                                   " for " + seconds_text(limit)
+                             : peer.name() +
+                                   " is too slow: " + std::to_string(bytes - moved_before) +
+                                   " bytes since the beginning of the wait, the deadline is " +
+                                   seconds_text(limit) + " and the least rate " +
+                                   std::to_string(options.least_rate) + " bytes per second";
+      std::string where = describe();
+      if (const Peer& other = culprit(peer); &other != &peer) {
+        text += "; it waits for " + other.name();
+        if (const auto blame = find_blame(Error("", "", where)))
+          where = without_blame(where) + blame_text(other.name(), blame->step);
+      }
+      problem = Error("E-net-timeout", text, where);
+    }
     if (problem) {
       lock.unlock();
       fail(*problem);
@@ -172,8 +189,8 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
       throw *problem;
     }
     // Writes do not wake anybody before a whole message has left.
-    changed.wait_until(lock,
-                       direction == Towards::us ? deadline : std::min(deadline, now + limit / 8));
+    const auto wake = told ? deadline : std::min<Clock::time_point>(deadline, start + limit / 2);
+    changed.wait_until(lock, direction == Towards::us ? wake : std::min(wake, now + limit / 8));
   }
   return lock;
 }
@@ -351,6 +368,33 @@ void Endpoint::send_alive(PeerIndex to, RunId of_run, std::uint64_t steps) {
                        Payload::copy_of(std::as_bytes(std::span(&steps, 1))));
   }
   peer.link().push();
+}
+
+void Endpoint::tell_waits(PeerIndex awaited) {
+  std::vector<Peer*> told;
+  {
+    const std::lock_guard lock(mutex);
+    if (failure || closed || closing || !run) return;
+    for (auto& p : peers_) {
+      if (!p || p->index() == awaited || p->ready_run() != run) continue;
+      p->queue_control(FrameKind::waits, *run,
+                       Payload::copy_of(std::as_bytes(std::span(&awaited, 1))));
+      told.push_back(p.get());
+    }
+  }
+  for (Peer* p : told) p->link().push();
+}
+
+const Peer& Endpoint::culprit(const Peer& peer) const {
+  const Peer* at = &peer;
+  for (std::size_t hops = 0; hops < peers_.size(); ++hops) {
+    const auto next = at->waits_for();
+    if (!next) return *at;
+    // Whoever waits for this endpoint, or in a circle, has nobody else to blame.
+    if (*next == self_ || !peers_[*next]) return peer;
+    at = peers_[*next].get();
+  }
+  return peer;
 }
 
 void Endpoint::flush() {

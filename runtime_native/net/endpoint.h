@@ -61,6 +61,11 @@ class Endpoint final : public Transport, private SessionState {
                                         Describe describe);
   // Lets links go on whose next frame was held back. Without the mutex.
   void resume_links();
+  // Tells all others that this endpoint has waited for `awaited` for long; the mutex is not held.
+  void tell_waits(PeerIndex awaited);
+  // Who keeps `peer` waiting, as far as anybody has said; `peer` itself if nobody. The mutex is
+  // held.
+  const Peer& culprit(const Peer& peer) const;
 
   const PeerIndex self_;
   const std::vector<EndpointInfo> endpoints_;

@@ -60,6 +60,8 @@ std::string_view frame_kind_name(FrameKind kind) noexcept {
       return "bye";
     case FrameKind::alive:
       return "alive";
+    case FrameKind::waits:
+      return "waits";
   }
   return "unknown";
 }
@@ -91,7 +93,7 @@ FrameHeader decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
     refuse("damaged frame header: checksum does not match");
   const auto kind = get<std::uint8_t>(bytes, 5);
   if (kind < static_cast<std::uint8_t>(FrameKind::hello) ||
-      kind > static_cast<std::uint8_t>(FrameKind::alive))
+      kind > static_cast<std::uint8_t>(FrameKind::waits))
     refuse("unknown frame kind " + std::to_string(kind));
   if (get<std::uint16_t>(bytes, 6) != 0) refuse("reserved field of the frame header is not zero");
   FrameHeader h;

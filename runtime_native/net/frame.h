@@ -43,6 +43,7 @@ enum class FrameKind : std::uint8_t {
   abort = 6,     // I stop: which step and why
   bye = 7,       // I am done and will send nothing more
   alive = 8,     // I am still at work on this run: how many of its steps I have completed
+  waits = 9,     // I have waited for long in this run: for which endpoint
 };
 
 std::string_view frame_kind_name(FrameKind kind) noexcept;
@@ -53,6 +54,8 @@ inline constexpr std::uint8_t kFrameVersion = 1;
 inline constexpr std::size_t kMaxControlBytes = 4096;
 // The payload of an alive frame: one integer.
 inline constexpr std::size_t kAliveBytes = 8;
+// The payload of a waits frame: the index of an endpoint.
+inline constexpr std::size_t kWaitsBytes = 4;
 
 using HeaderBytes = std::array<std::byte, kHeaderBytes>;
 

@@ -57,8 +57,9 @@ struct Peer::Queued {
   Payload payload;
 };
 
-Peer::Peer(SessionState& state, std::string name, LinkState link_state)
+Peer::Peer(SessionState& state, PeerIndex index, std::string name, LinkState link_state)
     : state_(state),
+      index_(index),
       name_(std::move(name)),
       session_(link_state.session),
       next_sent_(link_state.sent_frames),
@@ -181,6 +182,7 @@ void Peer::begin_run(RunId run) {
   if (!ready_run_ || *ready_run_ <= run) ready_ahead_ = 0;
   steps_done_ = 0;
   last_alive_.reset();
+  waits_for_.reset();
   stats_.max_depth = 0;
 }
 
@@ -412,6 +414,7 @@ void Peer::finish_frame() {
   // expect() in the middle of a run, which expect() refuses; checked all the same.
   if (it == inbox_.end() || it->second.state != Slot::awaited)
     refuse("this message is not expected any more");
+  waits_for_.reset();
   it->second.payload = std::move(body_);
   it->second.state = Slot::here;
   state_.changed.notify_all();
@@ -461,6 +464,9 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
     case FrameKind::alive:
       accept_alive();
       return;
+    case FrameKind::waits:
+      accept_waits();
+      return;
     case FrameKind::hello:
     case FrameKind::data:
       break;
@@ -468,10 +474,14 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
   refuse("not allowed at this point");
 }
 
+// Of a run that is over here: its sender could not know that yet.
+bool Peer::is_late() const { return state_.run && header_.run < *state_.run; }
+
 void Peer::accept_alive() {
   if (body_.size() != kAliveBytes)
     refuse("alive frame of " + std::to_string(body_.size()) + " bytes where " +
            std::to_string(kAliveBytes) + " are expected");
+  if (is_late()) return;
   check_run();
   std::uint64_t steps = 0;
   std::memcpy(&steps, body_.data(), sizeof steps);
@@ -484,7 +494,24 @@ void Peer::accept_alive() {
            std::to_string(state_.most_steps));
   steps_done_ = steps;
   last_alive_ = Clock::now();
+  waits_for_.reset();
   state_.changed.notify_all();
+}
+
+void Peer::accept_waits() {
+  if (body_.size() != kWaitsBytes)
+    refuse("waits frame of " + std::to_string(body_.size()) + " bytes where " +
+           std::to_string(kWaitsBytes) + " are expected");
+  waits_bytes_ += kHeaderBytes + kWaitsBytes;
+  if (is_late()) return;
+  check_run();
+  PeerIndex awaited = 0;
+  std::memcpy(&awaited, body_.data(), sizeof awaited);
+  if (awaited >= state_.endpoint_count)
+    refuse("it waits for endpoint " + std::to_string(awaited) + " of " +
+           std::to_string(state_.endpoint_count));
+  // Of use for words only: nobody waits longer for it.
+  waits_for_ = awaited;
 }
 
 void Peer::closed(const std::string& reason) noexcept {

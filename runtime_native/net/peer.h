@@ -39,6 +39,7 @@ class SessionState {
 
   const TransportOptions options;
   std::string self_name;
+  std::uint32_t endpoint_count = 0;
   // Guards everything below here and the members of Peer that say so. Never held while a link is
   // called.
   mutable std::mutex mutex;
@@ -64,12 +65,13 @@ struct LinkState {
 
 class Peer final : public LinkSource, public LinkReceiver {
  public:
-  Peer(SessionState& state, std::string name, LinkState link_state);
+  Peer(SessionState& state, PeerIndex index, std::string name, LinkState link_state);
   Peer(const Peer&) = delete;
   Peer& operator=(const Peer&) = delete;
 
   void start() { link_->start(*this, *this); }
   Link& link() noexcept { return *link_; }
+  PeerIndex index() const noexcept { return index_; }
   const std::string& name() const noexcept { return name_; }
   std::uint64_t session() const noexcept { return session_; }
 
@@ -104,6 +106,10 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::optional<RunId> ready_run() const { return ready_run_; }
   // When it last said, in the current run, that it is at work.
   std::optional<Clock::time_point> last_alive() const { return last_alive_; }
+  // For whom it waited when it last said so, in the current run and after its last message.
+  std::optional<PeerIndex> waits_for() const { return waits_for_; }
+  // What arrived without the frames that only say so.
+  std::uint64_t received_work() const { return received_bytes() - waits_bytes_; }
   // Has said goodbye. A stream that ends without it is a failure of the session.
   bool said_bye() const { return said_bye_; }
   // Nothing more will come.
@@ -159,10 +165,13 @@ class Peer final : public LinkSource, public LinkReceiver {
   void finish_frame();
   void accept_control(std::unique_lock<std::mutex>& lock);
   void accept_alive();
+  void accept_waits();
+  bool is_late() const;
   std::string place_of_frame() const;
   [[noreturn]] void refuse(const std::string& reason) const;
 
   SessionState& state_;
+  const PeerIndex index_;
   const std::string name_;
   const std::uint64_t session_;
 
@@ -194,6 +203,8 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::size_t ready_ahead_ = 0;   // ready frames for runs that this side has not declared
   std::uint64_t steps_done_ = 0;  // as told by alive frames of the current run
   std::optional<Clock::time_point> last_alive_;
+  std::optional<PeerIndex> waits_for_;
+  std::uint64_t waits_bytes_ = 0;
   bool said_bye_ = false;
   bool ended_ = false;
   bool held_back_ = false;

@@ -111,14 +111,15 @@ def texts() -> Files:
 
 def frames() -> Files:
     """Steps of a session; the format stands at the head of ``runtime_native/fuzz/frames.cc``."""
-    data, ready, go, seed, abort, bye = 4, 1, 2, 3, 5, 6  # kind - 1
+    data, ready, go, seed, abort, bye, alive, waits = 4, 1, 2, 3, 5, 6, 7, 8  # kind - 1
     declare = bytes([2, 0, 2, 0, 8, 1, 1, 1, 6, 3, 2])  # message 0: 8 bytes, 1: 18 bytes
 
     def message(number: int, size: int) -> bytes:
         return bytes([11, data, 0, 0, 0, number, 0, 0]) + bytes(range(size)) + bytes([0, 0])
 
-    def control(kind: int, size: int) -> bytes:
-        return bytes([11, kind, 0, 0, 0, 0, 0, size, 0]) + bytes(size) + bytes([0, 0])
+    def control(kind: int, size: int, payload: bytes = b"") -> bytes:
+        content = payload or bytes(size)
+        return bytes([11, kind, 0, 0, 0, 0, 0, len(content), 0]) + content + bytes([0, 0])
 
     both = declare + message(0, 8) + message(1, 18)
     receive = bytes([4, 0, 4, 1])
@@ -131,6 +132,9 @@ def frames() -> Files:
     yield "bye", both + control(bye, 0) + receive + bytes([9, 0, 1])
     yield "sending", bytes([7, 10, 0, 0, 1, 1]) + control(ready, 0) + bytes([7, 5, 0, 1, 1, 0])
     yield "keys", bytes([10, 0, 0, 10, 1, 0, 10, 0, 0])
+    steps = [control(alive, 8, n.to_bytes(8, "little")) for n in (1, 64)]
+    yield "alive", declare + steps[0] + message(0, 8) + steps[1] + receive
+    yield "waits", declare + control(waits, 4) + message(0, 8) + control(waits, 4) + receive
     yield "cut", declare + message(0, 8)[:12] + bytes([1])
 
 

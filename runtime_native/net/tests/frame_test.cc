@@ -75,7 +75,7 @@ TEST_CASE("random headers are refused, never misread") {
 
 TEST_CASE("a header with an unknown kind and right checksum is refused") {
   FrameHeader h = some_header();
-  h.kind = static_cast<FrameKind>(9);
+  h.kind = static_cast<FrameKind>(10);
   CHECK(
       contains(error_of([&] { decode_header(encode_header(h)); }).message(), "unknown frame kind"));
 }

@@ -47,6 +47,24 @@ class RawPeer final : private LinkSource, private LinkReceiver {
     return frame(FrameKind::alive, run, payload, 0, 0);
   }
 
+  std::vector<std::byte> waits(RunId run, PeerIndex awaited) {
+    std::vector<std::byte> payload(kWaitsBytes);
+    std::memcpy(payload.data(), &awaited, sizeof awaited);
+    return frame(FrameKind::waits, run, payload, 0, 0);
+  }
+
+  // The kinds of all frames so far.
+  std::vector<FrameKind> received() {
+    const std::lock_guard lock(mutex_);
+    std::vector<FrameKind> kinds;
+    for (std::size_t at = 0; at + kHeaderBytes <= got_.size();) {
+      const FrameHeader h = decode_header(std::span(got_).subspan(at).first<kHeaderBytes>());
+      kinds.push_back(h.kind);
+      at += kHeaderBytes + h.payload_bytes;
+    }
+    return kinds;
+  }
+
  private:
   std::vector<std::byte> frame(FrameKind kind, RunId run, const std::vector<std::byte>& payload,
                                std::uint32_t message, std::uint32_t depth) {
@@ -81,12 +99,16 @@ class RawPeer final : private LinkSource, private LinkReceiver {
   }
   std::size_t pending_bytes() const noexcept override { return 0; }
   std::span<std::byte> prepare() noexcept override { return scrap_; }
-  void commit(std::size_t) noexcept override {}
+  void commit(std::size_t n) noexcept override {
+    const std::lock_guard lock(mutex_);
+    got_.insert(got_.end(), scrap_.begin(), scrap_.begin() + static_cast<std::ptrdiff_t>(n));
+  }
   void closed(const std::string&) noexcept override {}
 
   std::mutex mutex_;
   std::deque<std::shared_ptr<std::vector<std::byte>>> queue_;
   std::array<std::byte, 4096> scrap_{};
+  std::vector<std::byte> got_;
   std::uint64_t sequence_ = 0;
   std::unique_ptr<Link> link_;
 };
@@ -237,9 +259,6 @@ TEST_CASE("alive frames have one form, grow, and end") {
   refused([](RawPeer& p) { p.send(p.alive(1, kMostSteps + 1)); }, "21 steps of at most 20");
   refused([](RawPeer& p) { p.send(p.alive(2, 1)); }, "its run is not the declared one (1)",
           "run 2, alive");
-  check_blames(after([](RawPeer& p) { p.send(p.alive(1, 1)); }, 2), "E-net-frame",
-               "its run is not the declared one (2)", "run 1, alive");
-
   Pair undeclared(test_options(1s));
   undeclared.peer->send(undeclared.peer->alive(0, 1));
   check_blames(error_of([&] { undeclared.victim->check(); }), "E-net-frame",
@@ -249,6 +268,87 @@ TEST_CASE("alive frames have one form, grow, and end") {
   unasked.peer->send(unasked.peer->alive(1, 1));
   check_blames(error_of([&] { unasked.victim->check(); }), "E-net-frame", "1 steps of at most 0",
                "run 1, alive");
+}
+
+TEST_CASE("waits frames have one form and name an endpoint") {
+  const auto refused = [](const std::function<void(RawPeer&)>& hostile, const std::string& reason,
+                          const std::string& step = "run 1, waits") {
+    check_blames(after(hostile), "E-net-frame", reason, step);
+  };
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::waits, 1, 3)); }, "waits frame of 3 bytes");
+  refused([](RawPeer& p) { p.send(p.frame(FrameKind::waits, 1, 8)); }, "waits frame of 8 bytes");
+  refused([](RawPeer& p) { p.send(p.waits(1, 2)); }, "it waits for endpoint 2 of 2");
+  refused([](RawPeer& p) { p.send(p.waits(2, 0)); }, "its run is not the declared one (1)",
+          "run 2, waits");
+}
+
+// Its sender did not know yet that the receiver had gone on.
+TEST_CASE("alive and waits frames of a run that is over change nothing") {
+  Pair pair(test_options(300ms));
+  for (RunId run = 1; run <= 2; ++run) {
+    expect_one(*pair.victim, run, 10);
+    pair.peer->send(pair.peer->alive(1, 1 + run));
+    pair.peer->send(pair.peer->waits(1, 0));
+    if (run == 1) pair.peer->send(pair.peer->frame(FrameKind::data, 1, 10, 5, 2));
+    if (run == 1) CHECK(pair.victim->receive(1, 1, 5, 10).payload.size() == 10);
+  }
+  pair.peer->send(pair.peer->alive(2, 1));
+  CHECK(error_of([&] { pair.victim->check(); }).code() == "none");
+}
+
+// An endpoint whose three peers are raw.
+struct Crowd {
+  explicit Crowd(const TransportOptions& options) {
+    std::array<std::byte, 32> secret{};
+    std::vector<LinkState> links(4);
+    for (PeerIndex i = 1; i < 4; ++i) {
+      auto [near, far] = make_memory_links(secret);
+      links[i] = {std::move(near), kSession, 0, 0};
+      raw.push_back(std::make_unique<RawPeer>(std::move(far)));
+    }
+    victim = std::make_unique<Endpoint>(0, test_endpoints(4), std::move(links), options);
+    const Expected e{2, 5, 10, 2};
+    victim->expect(1, std::span(&e, 1));
+  }
+  RawPeer& peer(PeerIndex i) { return *raw[i - 1]; }
+  Error wait() {
+    return error_of([&] { victim->receive(2, 1, 5, 10); });
+  }
+
+  std::vector<std::unique_ptr<RawPeer>> raw;
+  std::unique_ptr<Transport> victim;
+};
+
+TEST_CASE("whoever waits for somebody who waits himself names the last one") {
+  const auto blamed = [](std::initializer_list<std::pair<PeerIndex, PeerIndex>> waiting) {
+    Crowd crowd(test_options(200ms));
+    for (const auto& [who, awaited] : waiting)
+      crowd.peer(who).send(crowd.peer(who).waits(1, awaited));
+    const Error error = crowd.wait();
+    INFO(error.what());
+    CHECK(error.code() == "E-net-timeout");
+    CHECK(error.message().find("nothing from P2 for 0.2 s") != std::string::npos);
+    return find_blame(error)->party;
+  };
+  CHECK(blamed({}) == "P2");
+  CHECK(blamed({{2, 1}}) == "P1");
+  CHECK(blamed({{2, 1}, {1, 3}}) == "P3");
+  CHECK(blamed({{1, 3}}) == "P2");
+  // In a circle nobody is at its end.
+  CHECK(blamed({{2, 0}}) == "P2");
+  CHECK(blamed({{2, 1}, {1, 0}}) == "P2");
+  CHECK(blamed({{2, 1}, {1, 2}}) == "P2");
+}
+
+TEST_CASE("whoever waits for long says so to everybody who is there but the one it waits for") {
+  Crowd crowd(test_options(200ms));
+  for (const PeerIndex i : {1U, 2U}) crowd.peer(i).send(crowd.peer(i).frame(FrameKind::ready, 1));
+  CHECK(crowd.wait().code() == "E-net-timeout");
+  using Kinds = std::vector<FrameKind>;
+  CHECK(crowd.peer(1).received() == Kinds{FrameKind::ready, FrameKind::waits, FrameKind::abort});
+  CHECK(crowd.peer(2).received() == Kinds{FrameKind::ready, FrameKind::abort});
+  // 3 has not declared the run: it would refuse the frame.
+  CHECK(crowd.peer(3).received() == Kinds{FrameKind::ready, FrameKind::abort});
 }
 
 TEST_CASE("the steps of an alive frame begin anew in every run") {
