@@ -131,7 +131,7 @@ class Linear::Impl::Matmul final : public Linear::Impl {
       const auto* a = reinterpret_cast<const W*>(in[2 * i]);
       const auto* b = reinterpret_cast<const W*>(in[2 * i + 1]);
       const ring::ConstMatrix<W> right{b, depth_, cols_, cols_};
-      // A product with few rows reads the weights once either way.
+      // A product with one row reads the weights once either way.
       if (packs(i) && !packed_[i]) packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right);
       pairs.push_back({{a, rows_, depth_, depth_}, right, packed_[i].get()});
     }
@@ -192,7 +192,7 @@ class Linear::Impl::Matmul final : public Linear::Impl {
     });
   }
 
-  static constexpr std::size_t kPackRows = 4;
+  static constexpr std::size_t kPackRows = 2;
   // Multiply-adds of a product that is worth cutting, and of a task of small products.
   static constexpr std::size_t kLargeProduct = std::size_t{1} << 18;
   static constexpr std::size_t kLeastWork = std::size_t{1} << 16;

@@ -21,26 +21,37 @@ std::size_t out_size(std::size_t in, std::size_t before, std::size_t after, std:
   return (in + before + after - ((kernel - 1) * dilation + 1)) / stride + 1;
 }
 
-// How an ordinary convolution is cut: tasks are (image, group, pixels, output channels).
+// How an ordinary convolution is cut: columns are output pixels, of one image or of whole images.
 struct Cut {
-  std::size_t pixels, channels;            // per task
-  std::size_t pixel_tasks, channel_tasks;  // per image and group
+  std::size_t images, pixels, channels;                 // per task; images > 1: all their pixels
+  std::size_t image_tasks, pixel_tasks, channel_tasks;  // per group
+
+  std::size_t tasks(const Conv2dShape& s) const {
+    return s.groups * image_tasks * pixel_tasks * channel_tasks;
+  }
+  std::size_t columns() const { return images * pixels; }
 };
 
 template <RingWord W>
 Cut cut(const Conv2dShape& s, std::size_t out_pixels, const GemmKernel<W>& kernel, int threads) {
   // A block of patches (kc rows) should stay in L2 beside a block of weights.
-  Cut c{std::min(round_up(std::max<std::size_t>(64, 4 * kernel.nr), kernel.nr),
-                 round_up(out_pixels, kernel.nr)),
-        round_up(s.group_out(), kernel.mr), 0, 0};
+  const std::size_t target = std::max<std::size_t>(1024 / sizeof(W), 4 * kernel.nr);
+  const std::size_t pieces = (out_pixels + target - 1) / target;
+  Cut c{};
+  c.images = pieces == 1 ? std::min(s.batch, target / out_pixels) : 1;
+  c.pixels = std::min(out_pixels, round_up((out_pixels + pieces - 1) / pieces, kernel.nr));
+  c.channels = round_up(s.group_out(), kernel.mr);
   const auto wanted = static_cast<std::size_t>(threads == 1 ? 1 : 3 * threads);
   const auto count = [&] {
+    c.image_tasks = (s.batch + c.images - 1) / c.images;
     c.pixel_tasks = (out_pixels + c.pixels - 1) / c.pixels;
     c.channel_tasks = (s.group_out() + c.channels - 1) / c.channels;
-    return s.batch * s.groups * c.pixel_tasks * c.channel_tasks;
+    return c.tasks(s);
   };
   while (count() < wanted) {
-    if (c.pixels > 4 * kernel.nr)
+    if (c.images > 1)
+      c.images = (c.images + 1) / 2;
+    else if (c.pixels > 4 * kernel.nr)
       c.pixels = round_up(c.pixels / 2, kernel.nr);
     else if (c.channels > 4 * kernel.mr)
       c.channels = round_up(c.channels / 2, kernel.mr);
@@ -56,71 +67,242 @@ std::size_t pitch_of(std::size_t columns) {
   return round_up(columns, 64 / sizeof(W)) | (64 / sizeof(W));
 }
 
+std::size_t reach(const Conv2dShape& s) { return (s.kernel_height - 1) * s.dilation_height + 1; }
+
+// Where a task takes its patches from: the images themselves when nothing is padded; padded copies
+// of the rows that it needs; or, when those are much larger than the patches (a small kernel in a
+// sea of padding), the patches one by one.
+enum class Source { image, padded, patches };
+
+struct Plan {
+  Cut cut;
+  Source source;
+  std::size_t pitch;          // words per row of the source
+  std::size_t scratch_words;  // of the padded copies or patches of a task, at most
+};
+
+template <RingWord W>
+Plan plan(const Conv2dShape& s, const GemmKernel<W>& kernel, int threads) {
+  const std::size_t pixels = s.out_height() * s.out_width();
+  const std::size_t k = std::min(kernel.kc, s.group_in() * s.taps());
+  Plan p{cut(s, pixels, kernel, threads), Source::image, s.in_width, 0};
+  if (s.pad_top == 0 && s.pad_left == 0 && s.pad_bottom == 0 && s.pad_right == 0) return p;
+
+  const std::size_t out_rows =
+      p.cut.images > 1 || p.cut.pixels == pixels
+          ? s.out_height()
+          : std::min(s.out_height(), (p.cut.pixels + s.out_width() - 2) / s.out_width() + 1);
+  const std::size_t channels = std::min(s.group_in(), (k + s.taps() - 2) / s.taps() + 1);
+  p.pitch = s.in_width + s.pad_left + s.pad_right;
+  p.source = Source::padded;
+  p.scratch_words = 1;
+  bool fits = true;
+  for (const std::size_t n :
+       {p.cut.images, (out_rows - 1) * s.stride_height + reach(s), p.pitch, channels})
+    fits = fits && !__builtin_mul_overflow(p.scratch_words, n, &p.scratch_words);
+  const std::size_t patches = checked_mul(k, pitch_of<W>(p.cut.columns()), "convolution");
+  if (fits && p.scratch_words / 2 <= patches) return p;
+
+  p.source = Source::patches;
+  p.pitch = pitch_of<W>(p.cut.columns());
+  p.scratch_words = patches;
+  return p;
+}
+
+// The part of the product that one task computes.
+struct Part {
+  std::size_t group;
+  std::size_t image0, image1, pixel0, pixel1;  // more than one image: all pixels
+  std::size_t channel0, channel1;              // of the group's output
+
+  std::size_t pixels() const { return pixel1 - pixel0; }
+  std::size_t columns() const { return (image1 - image0) * pixels(); }
+};
+
+Part part(const Conv2dShape& s, const Cut& c, std::size_t t) {
+  Part p{};
+  p.channel0 = t % c.channel_tasks * c.channels;
+  t /= c.channel_tasks;
+  p.pixel0 = t % c.pixel_tasks * c.pixels;
+  t /= c.pixel_tasks;
+  p.image0 = t % c.image_tasks * c.images;
+  p.group = t / c.image_tasks;
+  p.channel1 = std::min(p.channel0 + c.channels, s.group_out());
+  p.pixel1 = std::min(p.pixel0 + c.pixels, s.out_height() * s.out_width());
+  p.image1 = std::min(p.image0 + c.images, s.batch);
+  return p;
+}
+
+// One task's right operand: blocks of patches, packed into panels in cache.
+template <RingWord W>
+class Patches {
+ public:
+  Patches(const Conv2dShape& s, const Plan& plan, const Part& part, const GemmKernel<W>& kernel)
+      : s_(s), plan_(plan), part_(part), kernel_(kernel) {
+    const std::size_t most = round_up(plan.cut.columns(), kernel.nr);
+    row_ = internal::scratch<std::size_t>(internal::Slot::weights, kernel.kc + most);
+    column_ = row_ + kernel.kc;
+    first_row_ = part.pixel0 / s.out_width() * s.stride_height;
+    const std::size_t last = (part.pixel1 - 1) / s.out_width() * s.stride_height;
+    rows_ = last - first_row_ + reach(s);
+    if (plan.source != Source::patches) fill_columns();
+  }
+
+  // Depths [k0, k1) of the patches of x as panels of kernel.panel_depth(k1 - k0) rows.
+  const W* pack(const W* x, std::size_t k0, std::size_t k1) {
+    const std::size_t k = k1 - k0;
+    const std::size_t panel = kernel_.panel_depth(k) * kernel_.nr;
+    const std::size_t columns = part_.columns();
+    const std::size_t count = (columns + kernel_.nr - 1) / kernel_.nr;
+    W* out = internal::scratch<W>(internal::Slot::rhs, checked_mul(count, panel, "convolution"));
+    if (plan_.source == Source::patches) {
+      const W* patches = gather_patches(x, k0, k1);
+      for (std::size_t j = 0; j < count; ++j)
+        kernel_.pack_rhs(patches + j * kernel_.nr, plan_.pitch, k,
+                         std::min(kernel_.nr, columns - j * kernel_.nr), out + j * panel);
+      return out;
+    }
+    const W* from = source(x, k0, k1);
+    for (std::size_t j = 0; j < count; ++j)
+      kernel_.gather_rhs(from, row_, column_ + j * kernel_.nr, k, out + j * panel);
+    return out;
+  }
+
+ private:
+  // column_[j]: where the first tap of a column stands in the first channel.
+  void fill_columns() {
+    const bool copied = plan_.source == Source::padded;
+    const std::size_t image = copied ? rows_ * plan_.pitch : s_.in_channels * image_words();
+    std::size_t* to = column_;
+    for (std::size_t b = part_.image0; b < part_.image1; ++b) {
+      std::size_t p = part_.pixel0 / s_.out_width();
+      std::size_t q = part_.pixel0 % s_.out_width();
+      const std::size_t base = copied ? (b - part_.image0) * image : b * image;
+      for (std::size_t n = part_.pixel0; n < part_.pixel1; ++p, q = 0) {
+        const std::size_t row = p * s_.stride_height - (copied ? first_row_ : 0);
+        for (; q < s_.out_width() && n < part_.pixel1; ++q, ++n)
+          *to++ = base + row * plan_.pitch + q * s_.stride_width;
+      }
+    }
+    // The rest of the last panel is computed and not used.
+    const std::size_t padded = round_up(part_.columns(), kernel_.nr);
+    std::fill(to, column_ + padded, to[-1]);
+  }
+
+  std::size_t image_words() const { return s_.in_height * s_.in_width; }
+
+  // Sets row_ for depths [k0, k1), and returns what row_ and column_ refer to.
+  const W* source(const W* x, std::size_t k0, std::size_t k1) {
+    const bool copied = plan_.source == Source::padded;
+    const std::size_t channel0 = k0 / s_.taps();
+    const std::size_t channel1 = (k1 - 1) / s_.taps() + 1;
+    const std::size_t images = part_.image1 - part_.image0;
+    const std::size_t channel = copied ? images * rows_ * plan_.pitch : image_words();
+    std::size_t at = channel0 * s_.taps();
+    for (std::size_t c = channel0; c < channel1; ++c)
+      for (std::size_t u = 0; u < s_.kernel_height; ++u)
+        for (std::size_t v = 0; v < s_.kernel_width; ++v, ++at)
+          if (at >= k0 && at < k1)
+            row_[at - k0] = (copied ? c - channel0 : c) * channel +
+                            u * s_.dilation_height * plan_.pitch + v * s_.dilation_width;
+    x += part_.group * s_.group_in() * image_words();
+    if (!copied) return x;
+    W* padded = internal::scratch<W>(internal::Slot::patches, plan_.scratch_words);
+    W* to = padded;
+    for (std::size_t c = channel0; c < channel1; ++c)
+      for (std::size_t b = part_.image0; b < part_.image1; ++b, to += rows_ * plan_.pitch)
+        internal::fill_padded(s_, x + (b * s_.in_channels + c) * image_words(), first_row_, rows_,
+                              to);
+    return padded;
+  }
+
+  const W* gather_patches(const W* x, std::size_t k0, std::size_t k1) {
+    W* patches = internal::scratch<W>(internal::Slot::patches, plan_.scratch_words);
+    for (std::size_t b = part_.image0; b < part_.image1; ++b)
+      internal::fill_patches(
+          s_, x + (b * s_.in_channels + part_.group * s_.group_in()) * image_words(), k0, k1,
+          part_.pixel0, part_.pixel1, patches + (b - part_.image0) * part_.pixels(), plan_.pitch);
+    return patches;
+  }
+
+  const Conv2dShape& s_;
+  const Plan& plan_;
+  const Part& part_;
+  const GemmKernel<W>& kernel_;
+  std::size_t* row_;
+  std::size_t* column_;
+  std::size_t first_row_, rows_;  // of the padded image: the band under the part's pixels
+};
+
+// A tile whose columns belong to several images is computed aside and dealt out.
+template <RingWord W>
+void deal_out(const W* tile, std::size_t pitch, std::size_t rows, std::size_t cols,
+              std::size_t pixels, std::size_t image_words, std::size_t pixel, W* out, bool add) {
+  for (std::size_t j = 0; j < cols; ++j, ++pixel) {
+    W* to = out + pixel / pixels * image_words + pixel % pixels;
+    for (std::size_t i = 0; i < rows; ++i) {
+      W& word = to[i * pixels];
+      word = static_cast<W>(tile[i * pitch + j] + (add ? word : W{0}));
+    }
+  }
+}
+
 template <RingWord W>
 void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<W> y,
                  bool accumulate, ThreadPool& pool, const GemmKernel<W>& kernel) {
-  const std::size_t out_pixels = s.out_height() * s.out_width();
+  const std::size_t pixels = s.out_height() * s.out_width();
   const std::size_t depth = s.group_in() * s.taps();
-  const std::size_t image = s.in_height * s.in_width;
-  const Cut c = cut(s, out_pixels, kernel, pool.threads());
+  const Plan how = plan(s, kernel, pool.threads());
   const std::size_t mr = kernel.mr;
   const std::size_t nr = kernel.nr;
+  const std::size_t image_words = s.out_channels * pixels;
 
   const auto task = [&](std::size_t t) {
-    const std::size_t o0 = t % c.channel_tasks * c.channels;
-    t /= c.channel_tasks;
-    const std::size_t n0 = t % c.pixel_tasks * c.pixels;
-    t /= c.pixel_tasks;
-    const std::size_t group = t % s.groups;
-    const std::size_t b = t / s.groups;
-    const std::size_t o1 = std::min(o0 + c.channels, s.group_out());
-    const std::size_t n1 = std::min(n0 + c.pixels, out_pixels);
-    const std::size_t columns = round_up(n1 - n0, nr);
-    const std::size_t ld = pitch_of<W>(columns);
-    W* out = y.data() + (b * s.out_channels + group * s.group_out()) * out_pixels;
+    const Part p = part(s, how.cut, t);
+    const std::size_t columns = p.columns();
+    const std::size_t outputs = p.channel1 - p.channel0;
+    W* out = y.data() + p.image0 * image_words + p.group * s.group_out() * pixels + p.pixel0;
+    W* aside = internal::scratch<W>(internal::Slot::lhs, mr * nr);
+    Patches<W> patches(s, how, p, kernel);
 
     bool add = accumulate;
-    for (const ConvPair<W>& pair : pairs) {
-      const W* x = pair.x.data() + (b * s.in_channels + group * s.group_in()) * image;
+    for (const ConvPair<W>& pair : pairs)
       for (std::size_t k0 = 0; k0 < depth; k0 += kernel.kc) {
         const std::size_t k = std::min(kernel.kc, depth - k0);
-        W* patches = internal::scratch<W>(internal::Slot::patches, checked_mul(k, ld));
-        internal::fill_patches(s, x, k0, k0 + k, n0, n1, patches, ld);
-        const W* rhs = patches;
-        std::size_t panel_step = nr;  // words from one right panel to the next
-        std::size_t pitch = ld;
-        if (!kernel.strided_rhs) {
-          panel_step = round_up(k, kernel.kq) * nr;
-          pitch = nr;
-          W* packed =
-              internal::scratch<W>(internal::Slot::rhs, checked_mul(columns / nr, panel_step));
-          for (std::size_t j = 0; j < columns; j += nr)
-            kernel.pack_rhs(patches + j, ld, k, std::min(nr, n1 - n0 - j),
-                            packed + j / nr * panel_step);
-          rhs = packed;
-        }
-        const internal::Panels<W>& weights = pair.w->panels(group);
+        const std::size_t panel = kernel.panel_depth(k);
+        const W* rhs = patches.pack(pair.x.data(), k0, k0 + k);
+        const W* lhs = pair.w->panels(p.group).panel(k0, 0);
+        // Panels follow each other, and their rows and columns are multiples of mr and nr.
         const auto tile = [&](std::size_t o, std::size_t j) {
-          kernel.tile(k, weights.panel(k0, o / mr), rhs + j / nr * panel_step, pitch,
-                      out + o * out_pixels + n0 + j, out_pixels, std::min(mr, o1 - o),
-                      std::min(nr, n1 - n0 - j), add);
+          const std::size_t rows = std::min(mr, p.channel1 - o);
+          const std::size_t cols = std::min(nr, columns - j);
+          const W* left = lhs + o * panel;
+          const W* right = rhs + j * panel;
+          W* to = out + o * pixels;
+          if (p.image1 - p.image0 == 1) {
+            kernel.tile(k, left, right, to + j, pixels, rows, cols, add);
+          } else if (j % pixels + cols <= pixels) {
+            kernel.tile(k, left, right, to + j / pixels * image_words + j % pixels, pixels, rows,
+                        cols, add);
+          } else {
+            kernel.tile(k, left, right, aside, nr, rows, cols, false);
+            deal_out(aside, nr, rows, cols, pixels, image_words, j, to, add);
+          }
         };
         // The larger operand is walked in the outer loop, once.
-        if (o1 - o0 > columns) {
-          for (std::size_t o = o0; o < o1; o += mr)
+        if (outputs > columns) {
+          for (std::size_t o = p.channel0; o < p.channel1; o += mr)
             for (std::size_t j = 0; j < columns; j += nr) tile(o, j);
         } else {
           for (std::size_t j = 0; j < columns; j += nr)
-            for (std::size_t o = o0; o < o1; o += mr) tile(o, j);
+            for (std::size_t o = p.channel0; o < p.channel1; o += mr) tile(o, j);
         }
         add = true;
       }
-    }
   };
-  pool.parallel_for(s.batch * s.groups * c.pixel_tasks * c.channel_tasks, 1,
-                    [&](std::size_t begin, std::size_t end) {
-                      for (std::size_t t = begin; t < end; ++t) task(t);
-                    });
+  pool.parallel_for(how.cut.tasks(s), 1, [&](std::size_t begin, std::size_t end) {
+    for (std::size_t t = begin; t < end; ++t) task(t);
+  });
 }
 
 // How a depthwise convolution is cut: bands of output rows, each with its padded input rows.
@@ -129,6 +311,9 @@ struct Bands {
   std::size_t reach;      // input rows under a kernel
   std::size_t band;       // output rows per task
   std::size_t terms;      // products per output word
+  // Whether a task's rows are computed as one long row, with the padding between them, and copied
+  // out of it: without strides, padded rows follow each other as output rows do.
+  bool joined;
 
   std::size_t in_rows(const Conv2dShape& s, std::size_t rows) const {
     return (rows - 1) * s.stride_height + reach;
@@ -139,13 +324,16 @@ template <RingWord W>
 Bands bands_of(const Conv2dShape& s, std::size_t pairs) {
   Bands b{};
   b.row_words = checked_mul(s.stride_width, internal::phase_pitch(s), "convolution");
-  b.reach = (s.kernel_height - 1) * s.dilation_height + 1;
+  b.reach = reach(s);
   // Output rows per task: the padded input rows of all pairs in about 64 KiB.
   const std::size_t fitting =
       (std::size_t{1} << 16) / sizeof(W) / checked_mul(b.row_words, pairs, "convolution");
   b.band = std::clamp<std::size_t>(
       fitting > b.reach ? (fitting - b.reach) / s.stride_height + 1 : 1, 1, s.out_height());
   b.terms = checked_mul(pairs, s.taps(), "convolution");
+  constexpr std::size_t kShortRow = 512 / sizeof(W);
+  b.joined = s.stride_height == 1 && s.stride_width == 1 && s.out_width() < kShortRow &&
+             b.row_words < 2 * s.out_width();
   return b;
 }
 
@@ -188,6 +376,15 @@ void by_rows(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span
       padded += rows_words;
     }
     W* out = y.data() + ((b * s.out_channels + o) * oh + p0) * ow;
+    if (cut.joined) {
+      const std::size_t words = (p1 - p0 - 1) * row_words + ow;
+      W* joined = internal::scratch<W>(internal::Slot::rhs, words);
+      kernel.combine(words, terms, rows.data(), weights, joined, false);
+      for (std::size_t p = p0; p < p1; ++p, out += ow, joined += row_words)
+        for (std::size_t q = 0; q < ow; ++q)
+          out[q] = static_cast<W>(joined[q] + (accumulate ? out[q] : W{0}));
+      return;
+    }
     for (std::size_t p = p0; p < p1; ++p, out += ow) {
       kernel.combine(ow, terms, rows.data(), weights, out, accumulate);
       for (const W*& row : rows) row += s.stride_height * row_words;
@@ -305,19 +502,21 @@ internal::Scratch conv2d_scratch(const Conv2dShape& s, std::size_t pairs, int th
     const std::size_t rows =
         checked_mul(bands.in_rows(s, bands.band), bands.row_words, "convolution");
     scratch.need(internal::Slot::patches, checked_mul(pairs, rows, "convolution"), sizeof(W));
+    if (bands.joined)
+      scratch.need(internal::Slot::rhs, checked_mul(bands.band, bands.row_words, "convolution"),
+                   sizeof(W));
     // Beside the weights, a pointer per term.
     scratch.need(internal::Slot::weights, bands.terms, sizeof(W) + sizeof(const W*));
     return scratch;
   }
   const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
-  const std::size_t pixels = s.out_height() * s.out_width();
-  const std::size_t depth = s.group_in() * s.taps();
-  const std::size_t columns =
-      round_up(std::min(cut(s, pixels, kernel, threads).pixels, pixels), kernel.nr);
-  const std::size_t k = std::min(kernel.kc, depth);
-  scratch.need(internal::Slot::patches, checked_mul(k, pitch_of<W>(columns)), sizeof(W));
-  if (!kernel.strided_rhs)
-    scratch.need(internal::Slot::rhs, checked_mul(columns, round_up(k, kernel.kq)), sizeof(W));
+  const Plan how = plan(s, kernel, threads);
+  const std::size_t columns = round_up(how.cut.columns(), kernel.nr);
+  const std::size_t panel = kernel.panel_depth(std::min(kernel.kc, s.group_in() * s.taps()));
+  scratch.need(internal::Slot::patches, how.scratch_words, sizeof(W));
+  scratch.need(internal::Slot::rhs, checked_mul(columns, panel, "convolution"), sizeof(W));
+  scratch.need(internal::Slot::lhs, kernel.mr * kernel.nr, sizeof(W));
+  scratch.need(internal::Slot::weights, kernel.kc + columns, sizeof(std::size_t));
   return scratch;
 }
 

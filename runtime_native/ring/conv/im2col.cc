@@ -74,7 +74,6 @@ void fill_patches(const Conv2dShape& s, const W* x, std::size_t k0, std::size_t 
         std::fill_n(to + (end - q), q + count - end, W{0});
       }
     }
-    std::fill(out + (n1 - n0), out + ld, W{0});
     if (++v == s.kernel_width) {
       v = 0;
       if (++u == s.kernel_height) {
@@ -82,6 +81,20 @@ void fill_patches(const Conv2dShape& s, const W* x, std::size_t k0, std::size_t 
         ++channel;
       }
     }
+  }
+}
+
+template <RingWord W>
+void fill_padded(const Conv2dShape& s, const W* channel, std::size_t r0, std::size_t rows, W* out) {
+  const std::size_t pitch = s.in_width + s.pad_left + s.pad_right;
+  for (std::size_t r = r0; r < r0 + rows; ++r, out += pitch) {
+    if (r < s.pad_top || r - s.pad_top >= s.in_height) {
+      std::fill_n(out, pitch, W{0});
+      continue;
+    }
+    std::fill_n(out, s.pad_left, W{0});
+    std::memcpy(out + s.pad_left, channel + (r - s.pad_top) * s.in_width, s.in_width * sizeof(W));
+    std::fill_n(out + s.pad_left + s.in_width, s.pad_right, W{0});
   }
 }
 
@@ -106,9 +119,10 @@ void fill_phases(const Conv2dShape& s, const W* channel, std::size_t r0, std::si
   }
 }
 
-#define MPCC_INSTANTIATE(W)                                                             \
-  template void fill_patches<W>(const Conv2dShape&, const W*, std::size_t, std::size_t, \
-                                std::size_t, std::size_t, W*, std::size_t);             \
+#define MPCC_INSTANTIATE(W)                                                                 \
+  template void fill_patches<W>(const Conv2dShape&, const W*, std::size_t, std::size_t,     \
+                                std::size_t, std::size_t, W*, std::size_t);                 \
+  template void fill_padded<W>(const Conv2dShape&, const W*, std::size_t, std::size_t, W*); \
   template void fill_phases<W>(const Conv2dShape&, const W*, std::size_t, std::size_t, W*);
 MPCC_INSTANTIATE(std::uint32_t)
 MPCC_INSTANTIATE(std::uint64_t)

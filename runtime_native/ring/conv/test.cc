@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -157,6 +158,41 @@ const std::vector<Conv2dShape>& shapes() {
        .out_channels = 4,
        .kernel_height = 1,
        .kernel_width = 7},
+      // Several small images in one block of columns, whose tiles reach from one into the next.
+      {.batch = 133, .in_channels = 7, .out_channels = 6},
+      {.batch = 19,
+       .in_channels = 4,
+       .in_height = 3,
+       .in_width = 3,
+       .out_channels = 8,
+       .kernel_height = 2,
+       .kernel_width = 2,
+       .pad_bottom = 1,
+       .pad_right = 1,
+       .groups = 2},
+      {.batch = 5,
+       .in_channels = 40,
+       .in_height = 7,
+       .in_width = 7,
+       .out_channels = 9,
+       .kernel_height = 3,
+       .kernel_width = 3,
+       .pad_top = 1,
+       .pad_left = 1,
+       .pad_bottom = 1,
+       .pad_right = 1},
+      {.batch = 6,
+       .in_channels = 3,
+       .in_height = 5,
+       .in_width = 1,
+       .out_channels = 4,
+       .kernel_height = 2,
+       .stride_height = 3,
+       .stride_width = 9,
+       .pad_top = 30,
+       .pad_left = 40,
+       .pad_bottom = 30,
+       .pad_right = 50},
       // Groups; depthwise, with and without a multiplier, strides, dilation, wide rows.
       {.in_channels = 6,
        .in_height = 7,
@@ -278,6 +314,35 @@ TEST_CASE("random shapes agree") {
     ++run;
   }
   CHECK(run > 300);
+}
+
+TEST_CASE_TEMPLATE("the scratch of a convolution is what was declared", W, std::uint32_t,
+                   std::uint64_t) {
+  TestRandom random(23);
+  for (const GemmKernel<W>* kernel : testable_kernels<W>())
+    for (const Conv2dShape& s : shapes()) {
+      CAPTURE(std::string(kernel->name));
+      CAPTURE(text(s));
+      const std::vector<W> x = words<W>(random, s.input_words());
+      const PackedConvWeights<W> w(s, words<W>(random, s.weight_words()), kernel);
+      const std::vector<ConvPair<W>> pairs = {{x, &w}, {x, &w}};
+      std::vector<W> y(s.output_words());
+      std::size_t used = 0;
+      // A thread of its own begins without scratch.
+      std::thread([&] {
+        ThreadPool pool(1);
+        const std::size_t before = SecretBuffer::memory_use().now;
+        conv2d<W>(s, pairs, y, false, pool);
+        used = SecretBuffer::memory_use().now - before;
+      }).join();
+      std::size_t declared = 0;
+      for (const std::size_t bytes : conv2d_scratch<W>(s, pairs.size(), 1, kernel).bytes)
+        declared += (bytes + SecretBuffer::kAlignment - 1) / SecretBuffer::kAlignment *
+                    SecretBuffer::kAlignment;
+      CHECK(used <= declared);
+      // Depthwise, a table of pointers is declared as well, which is no secret.
+      if (!s.depthwise()) CHECK(used == declared);
+    }
 }
 
 TEST_CASE("wrong shapes are refused") {

@@ -2,8 +2,9 @@
 //   a b mod 2^64 = a0 b0 + 2^32 (a0 b1 + a1 b0 mod 2^32),
 // so two accumulators per four words: `lo` sums a0 b0 (vpmuludq, full 64 bits), `mid` sums the two
 // cross products modulo 2^32 in the two halves of each word (one vpmulld of a with b's halves
-// swapped). The halves of mid are added and shifted only once, after the sum. Two multiplications
-// and two additions per four products.
+// swapped). The halves of mid are added and shifted only once, after the sum. Two multiplications,
+// two additions and a swap per four products of sums, which are eight products of words
+// (generic.h).
 #include <immintrin.h>
 
 #include "ring/gemm/make_kernel.h"
@@ -31,11 +32,13 @@ struct Avx2U64 {
   static Lhs lhs(Vec v) { return v; }
   static Rhs rhs(Vec v) { return {v, _mm256_shuffle_epi32(v, 0xb1)}; }
   static void mac(Acc& acc, Lhs a, Rhs b) {
-    acc.lo = _mm256_add_epi64(acc.lo, _mm256_mul_epu32(a, b.v));
-    acc.mid = _mm256_add_epi32(acc.mid, _mm256_mullo_epi32(a, b.swapped));
-    // Pins the accumulators to registers: gcc 12 otherwise keeps a second copy of some of them on
-    // the stack, written in every step (measured on 3 x 2 vectors: 5.3 instead of 8.0 GMAC/s).
-    __asm__("" : "+x"(acc.lo), "+x"(acc.mid));
+    // As instructions, so that the sums stay where they are: gcc 12 otherwise moves them from
+    // register to register in every step, or keeps a second copy on the stack, and the loop is
+    // limited by the number of instructions that can begin per cycle.
+    const __m256i low = _mm256_mul_epu32(a, b.v);
+    const __m256i cross = _mm256_mullo_epi32(a, b.swapped);
+    __asm__("vpaddq %1, %0, %0" : "+x"(acc.lo) : "x"(low));
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc.mid) : "x"(cross));
   }
   static Vec finish(Acc acc) {
     const __m256i cross = _mm256_add_epi32(acc.mid, _mm256_srli_epi64(acc.mid, 32));
@@ -54,6 +57,7 @@ struct Avx2U64 {
     _mm256_maskstore_epi64(reinterpret_cast<long long*>(p), mask(n), v);
   }
   static Vec add(Vec a, Vec b) { return _mm256_add_epi64(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm256_sub_epi64(a, b); }
   static Word sum(Vec v) {
     alignas(32) Word w[4];
     store(w, v);
@@ -73,7 +77,10 @@ struct Avx2U32 {
   static Lhs broadcast(const Word* p) { return _mm256_set1_epi32(static_cast<int>(*p)); }
   static Lhs lhs(Vec v) { return v; }
   static Rhs rhs(Vec v) { return v; }
-  static void mac(Acc& acc, Lhs a, Rhs b) { acc = _mm256_add_epi32(acc, _mm256_mullo_epi32(a, b)); }
+  static void mac(Acc& acc, Lhs a, Rhs b) {
+    const __m256i product = _mm256_mullo_epi32(a, b);
+    __asm__("vpaddd %1, %0, %0" : "+x"(acc) : "x"(product));  // as above
+  }
   static Vec finish(Acc acc) { return acc; }
   static Vec load(const Word* p) { return load_bytes(p); }
   static void store(Word* p, Vec v) { store_bytes(p, v); }
@@ -88,6 +95,7 @@ struct Avx2U32 {
     _mm256_maskstore_epi32(reinterpret_cast<int*>(p), mask(n), v);
   }
   static Vec add(Vec a, Vec b) { return _mm256_add_epi32(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm256_sub_epi32(a, b); }
   static Word sum(Vec v) {
     alignas(32) Word w[8];
     store(w, v);
@@ -97,7 +105,9 @@ struct Avx2U32 {
 
 }  // namespace
 
-constexpr GemmKernel<std::uint64_t> avx2_u64 = make_vector_kernel<Avx2U64, 4, 1>("avx2", Isa::avx2);
+// 5 x 1 sums of two registers, 2 right vectors and 4 for what is multiplied; 4 x 2 sums of one, 2 x
+// 2 right vectors and 4. Seven and four vector instructions per right vector and two depths.
+constexpr GemmKernel<std::uint64_t> avx2_u64 = make_vector_kernel<Avx2U64, 5, 1>("avx2", Isa::avx2);
 constexpr GemmKernel<std::uint32_t> avx2_u32 = make_vector_kernel<Avx2U32, 4, 2>("avx2", Isa::avx2);
 
 }  // namespace mpcc::ring::internal

@@ -33,6 +33,7 @@ struct Avx512U64 {
   }
   static void store_part(Word* p, Vec v, std::size_t n) { _mm512_mask_storeu_epi64(p, mask(n), v); }
   static Vec add(Vec a, Vec b) { return _mm512_add_epi64(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm512_sub_epi64(a, b); }
   static Word sum(Vec v) { return static_cast<Word>(_mm512_reduce_add_epi64(v)); }
 };
 
@@ -58,6 +59,7 @@ struct Avx512U32 {
   }
   static void store_part(Word* p, Vec v, std::size_t n) { _mm512_mask_storeu_epi32(p, mask(n), v); }
   static Vec add(Vec a, Vec b) { return _mm512_add_epi32(a, b); }
+  static Vec sub(Vec a, Vec b) { return _mm512_sub_epi32(a, b); }
   static Word sum(Vec v) { return static_cast<Word>(_mm512_reduce_add_epi32(v)); }
 };
 

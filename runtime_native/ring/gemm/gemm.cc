@@ -137,7 +137,8 @@ void few_columns(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, bool ac
 }
 
 // Up to this many rows or columns, nothing is packed.
-constexpr std::size_t kFew = 2;
+constexpr std::size_t kFewRows = 3;
+constexpr std::size_t kFewColumns = 2;
 
 // Rows and columns of a task: cache blocks, cut further until every thread has a few tasks.
 struct Blocks {
@@ -171,11 +172,12 @@ void block(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, std::size_t r
   for (const GemmPair<W>& p : pairs)
     for (std::size_t k0 = 0; k0 < p.a.cols; k0 += kernel.kc) {
       const std::size_t depth = std::min(kernel.kc, p.a.cols - k0);
-      const std::size_t padded = round_up(depth, kernel.kq);
+      const std::size_t padded = kernel.panel_depth(depth);
       W* lhs = internal::scratch<W>(internal::Slot::lhs, checked_mul(round_up(rows, mr), padded));
       for (std::size_t i = 0; i < rows; i += mr)
         kernel.pack_lhs(p.a.data + (row0 + i) * p.a.ld + k0, p.a.ld, std::min(mr, rows - i), depth,
                         lhs + i * padded);
+      const W* packed = p.packed ? p.packed->panels().panel(k0, col0 / nr) : nullptr;
       W* rhs = nullptr;
       if (!p.packed) {
         rhs = internal::scratch<W>(internal::Slot::rhs, checked_mul(round_up(cols, nr), padded));
@@ -184,11 +186,10 @@ void block(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, std::size_t r
                           rhs + j * padded);
       }
       for (std::size_t j = 0; j < cols; j += nr) {
-        const W* panel =
-            p.packed ? p.packed->panels().panel(k0, (col0 + j) / nr) : rhs + j * padded;
+        const W* panel = (p.packed ? packed : rhs) + j * padded;
         for (std::size_t i = 0; i < rows; i += mr)
-          kernel.tile(depth, lhs + i * padded, panel, nr, c.data + (row0 + i) * c.ld + col0 + j,
-                      c.ld, std::min(mr, rows - i), std::min(nr, cols - j), add);
+          kernel.tile(depth, lhs + i * padded, panel, c.data + (row0 + i) * c.ld + col0 + j, c.ld,
+                      std::min(mr, rows - i), std::min(nr, cols - j), add);
       }
       add = true;
     }
@@ -220,8 +221,7 @@ Panels<W>::Panels(const GemmKernel<W>& kernel, std::size_t width, std::size_t ex
     : width_(width),
       count_(checked_add(extent, width - 1) / width),
       depth_(depth),
-      block_(kernel.kc),
-      quantum_(kernel.kq) {
+      kernel_(&kernel) {
   data_ = SecretBuffer(bytes_for(kernel, width, extent, depth));
 }
 
@@ -229,17 +229,20 @@ template <RingWord W>
 std::size_t Panels<W>::bytes_for(const GemmKernel<W>& kernel, std::size_t width, std::size_t extent,
                                  std::size_t depth) {
   const std::size_t rows = checked_mul(checked_add(extent, width - 1) / width, width);
-  const std::size_t words =
-      checked_mul(rows, checked_add(depth, kernel.kq) / kernel.kq * kernel.kq);
-  return checked_mul(words, sizeof(W));
+  const std::size_t blocks = depth / kernel.kc;
+  const std::size_t rest = depth % kernel.kc;
+  const std::size_t words = checked_add(checked_mul(blocks, kernel.panel_depth(kernel.kc)),
+                                        rest == 0 ? std::size_t{0} : kernel.panel_depth(rest));
+  return checked_mul(checked_mul(rows, words), sizeof(W));
 }
 
 template <RingWord W>
 W* Panels<W>::at(std::size_t k0, std::size_t index) const noexcept {
-  const std::size_t padded = round_up(std::min(block_, depth_ - k0), quantum_);
-  // The blocks before this one are full, and a full block is a multiple of the quantum.
+  const std::size_t kc = kernel_->kc;
+  const std::size_t panel = kernel_->panel_depth(std::min(kc, depth_ - k0));
+  // The blocks before this one are full.
   auto* words = reinterpret_cast<W*>(const_cast<std::byte*>(data_.data()));
-  return words + k0 * count_ * width_ + index * padded * width_;
+  return words + k0 / kc * kernel_->panel_depth(kc) * count_ * width_ + index * panel * width_;
 }
 
 template class Panels<std::uint32_t>;
@@ -274,13 +277,13 @@ internal::Scratch gemm_scratch(std::size_t rows, std::size_t depth, std::size_t 
   internal::Scratch scratch;
   if (rows == 0 || cols == 0 || depth == 0) return scratch;
   const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
-  if (!any_packed && cols <= kFew) {
+  if (!any_packed && cols <= kFewColumns) {
     scratch.need(internal::Slot::rhs, checked_mul(depth, cols), sizeof(W));
     return scratch;
   }
-  if (!any_packed && rows <= kFew) return scratch;
+  if (!any_packed && rows <= kFewRows) return scratch;
   const Blocks blocks = cut(rows, cols, threads, kernel);
-  const std::size_t padded = round_up(std::min(kernel.kc, depth), kernel.kq);
+  const std::size_t padded = kernel.panel_depth(std::min(kernel.kc, depth));
   const std::size_t most_rows = round_up(std::min(blocks.rows, rows), kernel.mr);
   const std::size_t most_cols = round_up(std::min(blocks.cols, cols), kernel.nr);
   scratch.need(internal::Slot::lhs, checked_mul(most_rows, padded), sizeof(W));
@@ -303,8 +306,8 @@ void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, Thre
 
   const bool packed = std::any_of(pairs.begin(), pairs.end(),
                                   [](const GemmPair<W>& p) { return p.packed != nullptr; });
-  if (!packed && c.cols <= kFew) return few_columns(pairs, c, accumulate, pool, kernel);
-  if (!packed && c.rows <= kFew) return few_rows(pairs, c, accumulate, pool, kernel);
+  if (!packed && c.cols <= kFewColumns) return few_columns(pairs, c, accumulate, pool, kernel);
+  if (!packed && c.rows <= kFewRows) return few_rows(pairs, c, accumulate, pool, kernel);
 
   const auto [mc, nc] = cut(c.rows, c.cols, pool.threads(), kernel);
   const std::size_t across = (c.cols + nc - 1) / nc;
@@ -345,7 +348,23 @@ bool self_check(const GemmKernel<W>& kernel) {
     gemm_reference<W>(pairs, {want.data(), rows, cols, n}, true);
     return got == want;
   };
-  return agrees(m, n) && agrees(1, n) && agrees(m, 1) && agrees(kernel.mr, kernel.nr);
+  // A gathered panel is the packed one, whether its columns follow each other or not.
+  const auto gathers = [&](bool reversed) {
+    std::vector<std::size_t> row(k), column(kernel.nr);
+    std::vector<W> dense(k * kernel.nr);
+    for (std::size_t j = 0; j < kernel.nr; ++j) column[j] = reversed ? kernel.nr - 1 - j : j;
+    for (std::size_t i = 0; i < k; ++i) {
+      row[i] = i * n;
+      for (std::size_t j = 0; j < kernel.nr; ++j) dense[i * kernel.nr + j] = b[row[i] + column[j]];
+    }
+    const std::size_t bytes = kernel.panel_depth(k) * kernel.nr * sizeof(W);
+    SecretBuffer packed(bytes), gathered(bytes);  // aligned as panels are
+    kernel.pack_rhs(dense.data(), kernel.nr, k, kernel.nr, packed.template as<W>().data());
+    kernel.gather_rhs(b.data(), row.data(), column.data(), k, gathered.template as<W>().data());
+    return std::memcmp(packed.data(), gathered.data(), bytes) == 0;
+  };
+  return agrees(m, n) && agrees(1, n) && agrees(m, 1) && agrees(kernel.mr, kernel.nr) &&
+         gathers(false) && gathers(true);
 }
 
 #define MPCC_INSTANTIATE(W)                                                                     \

@@ -75,7 +75,8 @@ class Panels {
  private:
   W* at(std::size_t k0, std::size_t index) const noexcept;
 
-  std::size_t width_ = 0, count_ = 0, depth_ = 0, block_ = 0, quantum_ = 1;
+  std::size_t width_ = 0, count_ = 0, depth_ = 0;
+  const GemmKernel<W>* kernel_ = nullptr;
   SecretBuffer data_;
 };
 

@@ -4,10 +4,17 @@
 //   V::Lhs, V::broadcast(p)    one word in all lanes, in whatever form mac() wants it
 //   V::Rhs, V::rhs(v)          a vector prepared for mac()
 //   V::Acc, V::zero(), V::mac(acc, lhs, rhs), V::finish(acc)    a sum of products
-//   V::load, V::store, V::load_part(p, n), V::store_part(p, v, n), V::add, V::sum(v)
+//   V::load, V::store, V::load_part(p, n), V::store_part(p, v, n), V::add, V::sub, V::sum(v)
 // Policies live in unnamed namespaces, so instantiations made with different compiler flags never
 // meet in the linker. For the same reason this header uses nothing from the standard library that
 // has out-of-line code.
+//
+// The matrix product halves its multiplications (Winograd, "A new algorithm for inner product",
+// IEEE Trans. Computers 1968), exactly, in any commutative ring: for k even
+//   sum_k a_k b_k = sum over even k of (a_k + b_(k+1)) (a_(k+1) + b_k) - R(a) - R(b),
+//   R(v) = sum over even k of v_k v_(k+1).
+// R(a) belongs to a row and R(b) to a column. Packing computes them once per panel and leaves -R as
+// the last row of the panel; tile() adds both to the sum. Depths are padded to even ones.
 #pragma once
 
 #include <cstddef>
@@ -16,93 +23,171 @@
 
 namespace mpcc::ring::internal {
 
-// Left panel: word (i, k) at out[k * kMr + i].
+// Left panel: word (i, k) at out[k * kMr + i], then -R of each row.
 template <class V, int kMr>
 void pack_lhs_rows(const typename V::Word* a, std::size_t lda, std::size_t rows, std::size_t k,
                    typename V::Word* out) {
+  using W = typename V::Word;
+  const std::size_t padded = k + k % 2;
   if (rows == kMr) {
     for (std::size_t j = 0; j < k; ++j)
 #pragma GCC unroll 16
       for (int i = 0; i < kMr; ++i)
         out[j * kMr + static_cast<std::size_t>(i)] = a[static_cast<std::size_t>(i) * lda + j];
-    return;
+  } else {
+    for (std::size_t j = 0; j < k; ++j)
+      for (std::size_t i = 0; i < kMr; ++i) out[j * kMr + i] = i < rows ? a[i * lda + j] : 0;
   }
-  for (std::size_t j = 0; j < k; ++j)
-    for (std::size_t i = 0; i < kMr; ++i) out[j * kMr + i] = i < rows ? a[i * lda + j] : 0;
+  std::memset(out + k * kMr, 0, (padded - k) * kMr * sizeof(W));
+  W sums[kMr] = {};
+  for (std::size_t j = 0; j < padded; j += 2)
+#pragma GCC unroll 16
+    for (int i = 0; i < kMr; ++i)
+      sums[i] -= static_cast<W>(out[j * kMr + static_cast<std::size_t>(i)] *
+                                out[(j + 1) * kMr + static_cast<std::size_t>(i)]);
+  std::memcpy(out + padded * kMr, sums, sizeof(sums));
 }
 
-// Right panel: word (k, j) at out[k * kNr + j].
-template <class V, int kNr>
+// The last rows of a right panel: zeros up to an even depth, then -R of each column.
+template <class V, int kVecs>
+void finish_rhs(std::size_t k, typename V::Word* out) {
+  using W = typename V::Word;
+  constexpr std::size_t kL = V::kLanes;
+  constexpr std::size_t kNr = kL * kVecs;
+  const std::size_t padded = k + k % 2;
+  std::memset(out + k * kNr, 0, (padded - k) * kNr * sizeof(W));
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) {
+    W* p = out + static_cast<std::size_t>(j) * kL;
+    typename V::Acc acc = V::zero();
+    for (std::size_t i = 0; i < padded; i += 2)
+      V::mac(acc, V::lhs(V::load(p + i * kNr)), V::rhs(V::load(p + (i + 1) * kNr)));
+    V::store(p + padded * kNr, V::sub(V::finish(V::zero()), V::finish(acc)));
+  }
+}
+
+// Right panel: word (k, j) at out[k * kNr + j], then -R of each column.
+template <class V, int kVecs>
 void pack_rhs_columns(const typename V::Word* b, std::size_t ldb, std::size_t k, std::size_t cols,
                       typename V::Word* out) {
-  using W = typename V::Word;
+  constexpr std::size_t kNr = V::kLanes * kVecs;
   if (cols == kNr) {
-    for (std::size_t i = 0; i < k; ++i) std::memcpy(out + i * kNr, b + i * ldb, kNr * sizeof(W));
-    return;
+    for (std::size_t i = 0; i < k; ++i)
+#pragma GCC unroll 16
+      for (int j = 0; j < kVecs; ++j) {
+        const std::size_t at = static_cast<std::size_t>(j) * V::kLanes;
+        V::store(out + i * kNr + at, V::load(b + i * ldb + at));
+      }
+  } else {
+    for (std::size_t i = 0; i < k; ++i)
+      for (std::size_t j = 0; j < kNr; ++j) out[i * kNr + j] = j < cols ? b[i * ldb + j] : 0;
   }
-  for (std::size_t i = 0; i < k; ++i)
-    for (std::size_t j = 0; j < kNr; ++j) out[i * kNr + j] = j < cols ? b[i * ldb + j] : 0;
+  finish_rhs<V, kVecs>(k, out);
+}
+
+// The same panel of words that stand anywhere: (k, j) is x[row[k] + column[j]]. Vectors of columns
+// that follow each other in memory are copied as such.
+template <class V, int kVecs>
+void gather_rhs_columns(const typename V::Word* x, const std::size_t* row,
+                        const std::size_t* column, std::size_t k, typename V::Word* out) {
+  constexpr std::size_t kL = V::kLanes;
+  constexpr std::size_t kNr = kL * kVecs;
+#pragma GCC unroll 16
+  for (int v = 0; v < kVecs; ++v) {
+    const std::size_t* at = column + static_cast<std::size_t>(v) * kL;
+    typename V::Word* to = out + static_cast<std::size_t>(v) * kL;
+    bool consecutive = true;
+    for (std::size_t j = 1; j < kL; ++j) consecutive = consecutive && at[j] == at[0] + j;
+    if (consecutive) {
+      const typename V::Word* from = x + at[0];
+      for (std::size_t i = 0; i < k; ++i) V::store(to + i * kNr, V::load(from + row[i]));
+    } else {
+      for (std::size_t i = 0; i < k; ++i) {
+        const typename V::Word* from = x + row[i];
+#pragma GCC unroll 16
+        for (std::size_t j = 0; j < kL; ++j) to[i * kNr + j] = from[at[j]];
+      }
+    }
+  }
+  finish_rhs<V, kVecs>(k, out);
 }
 
 // kRows x (kVecs vectors) of C in registers; the left panel has kMr rows, of which kRows are used.
 template <class V, int kMr, int kRows, int kVecs>
 void tile_rows(std::size_t k, const typename V::Word* lhs, const typename V::Word* rhs,
-               std::size_t ldb, typename V::Word* c, std::size_t ldc, std::size_t cols,
-               bool accumulate) {
+               typename V::Word* c, std::size_t ldc, std::size_t cols, bool accumulate) {
   constexpr std::size_t kL = V::kLanes;
+  constexpr std::size_t kNr = kL * kVecs;
   typename V::Acc acc[kRows][kVecs];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < kVecs; ++j) acc[i][j] = V::zero();
 
+  std::size_t steps = (k + 1) / 2;
   do {  // callers give k >= 1
-    typename V::Rhs r[kVecs];
+    typename V::Vec even[kVecs], odd[kVecs];
 #pragma GCC unroll 16
-    for (int j = 0; j < kVecs; ++j) r[j] = V::rhs(V::load(rhs + static_cast<std::size_t>(j) * kL));
+    for (int j = 0; j < kVecs; ++j) {
+      even[j] = V::load(rhs + static_cast<std::size_t>(j) * kL);
+      odd[j] = V::load(rhs + kNr + static_cast<std::size_t>(j) * kL);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const typename V::Lhs l = V::broadcast(lhs + i);
+      const typename V::Vec a = V::broadcast(lhs + i);
+      const typename V::Vec next = V::broadcast(lhs + kMr + i);
 #pragma GCC unroll 16
-      for (int j = 0; j < kVecs; ++j) V::mac(acc[i][j], l, r[j]);
+      for (int j = 0; j < kVecs; ++j)
+        V::mac(acc[i][j], V::lhs(V::add(a, odd[j])), V::rhs(V::add(next, even[j])));
     }
-    lhs += kMr;
-    rhs += ldb;
-  } while (--k > 0);
+    lhs += 2 * kMr;
+    rhs += 2 * kNr;
+  } while (--steps > 0);
 
-  // Through memory, so that the loop above has one way out and the accumulators one home.
-  alignas(64) typename V::Word sums[kRows][kL * kVecs];
+  typename V::Vec sums[kRows][kVecs];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) {
+      const typename V::Vec r =
+          V::add(V::broadcast(lhs + i), V::load(rhs + static_cast<std::size_t>(j) * kL));
+      sums[i][j] = V::add(V::finish(acc[i][j]), r);
+    }
+
+  if (cols == kNr) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 16
+      for (int j = 0; j < kVecs; ++j) {
+        typename V::Word* p =
+            c + static_cast<std::size_t>(i) * ldc + static_cast<std::size_t>(j) * kL;
+        if (accumulate) sums[i][j] = V::add(sums[i][j], V::load(p));
+        V::store(p, sums[i][j]);
+      }
+    return;
+  }
+  alignas(64) typename V::Word words[kRows][kNr];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < kVecs; ++j)
-      V::store(sums[i] + static_cast<std::size_t>(j) * kL, V::finish(acc[i][j]));
-
-  if (cols == kL * kVecs) {
-    for (std::size_t i = 0; i < kRows; ++i)
-      for (std::size_t j = 0; j < kL * kVecs; j += kL) {
-        typename V::Word* p = c + i * ldc + j;
-        const typename V::Vec v = V::load(sums[i] + j);
-        V::store(p, accumulate ? V::add(V::load(p), v) : v);
-      }
-    return;
-  }
+      V::store(words[i] + static_cast<std::size_t>(j) * kL, sums[i][j]);
   for (std::size_t i = 0; i < kRows; ++i)
     for (std::size_t j = 0; j < cols; ++j)
-      c[i * ldc + j] = accumulate ? c[i * ldc + j] + sums[i][j] : sums[i][j];
+      c[i * ldc + j] = accumulate ? c[i * ldc + j] + words[i][j] : words[i][j];
 }
 
 // Chooses the instantiation for the number of rows that exist, so that a short last panel (or M =
 // 1) pays for its own rows only.
 template <class V, int kMr, int kRows, int kVecs>
-void tile(std::size_t k, const typename V::Word* lhs, const typename V::Word* rhs, std::size_t ldb,
+void tile(std::size_t k, const typename V::Word* lhs, const typename V::Word* rhs,
           typename V::Word* c, std::size_t ldc, std::size_t rows, std::size_t cols,
           bool accumulate) {
   if constexpr (kRows > 1) {
     if (rows < kRows)
-      return tile<V, kMr, kRows - 1, kVecs>(k, lhs, rhs, ldb, c, ldc, rows, cols, accumulate);
+      return tile<V, kMr, kRows - 1, kVecs>(k, lhs, rhs, c, ldc, rows, cols, accumulate);
   }
-  tile_rows<V, kMr, kRows, kVecs>(k, lhs, rhs, ldb, c, ldc, cols, accumulate);
+  tile_rows<V, kMr, kRows, kVecs>(k, lhs, rhs, c, ldc, cols, accumulate);
 }
 
 template <class V, int kVecs>

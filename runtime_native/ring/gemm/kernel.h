@@ -17,23 +17,29 @@ struct GemmKernel {
   Isa isa;
 
   // The register tile: a left panel has `mr` rows, a right panel `nr` columns. Depths are padded
-  // with zeros to a multiple of `kq`. `strided_rhs`: tile() can read a right panel in place from a
-  // row-major block whose rows are readable up to a multiple of nr.
-  std::size_t mr, nr, kq;
-  bool strided_rhs;
+  // with zeros to a multiple of `kq`, and panels are `tail` words per row or column longer, for
+  // what packing computes beside them.
+  std::size_t mr, nr, kq, tail;
 
   // Cache blocks: depth of a packed block (a multiple of kq), rows and columns of a task.
   std::size_t kc, mc, nc;
 
-  // out = the panel of rows [0, rows) of a, depth k; rows <= mr. Writes all of the panel's
-  // round_up(k, kq) * mr words, zeros where the operand ends.
+  // Words of a panel of depth k, per row or column.
+  constexpr std::size_t panel_depth(std::size_t k) const noexcept {
+    return (k + kq - 1) / kq * kq + tail;
+  }
+
+  // out = the panel of rows [0, rows) of a, depth k >= 1; rows <= mr. Writes all of the panel's
+  // panel_depth(k) * mr words, zeros where the operand ends.
   void (*pack_lhs)(const W* a, std::size_t lda, std::size_t rows, std::size_t k, W* out);
   // out = the panel of columns [0, cols) of b, depth k; cols <= nr. As above.
   void (*pack_rhs)(const W* b, std::size_t ldb, std::size_t k, std::size_t cols, W* out);
-  // c[rows, cols] (+)= lhs panel * rhs panel over depth k. ldb is the row pitch of the right panel:
-  // nr when packed, anything when strided_rhs.
-  void (*tile)(std::size_t k, const W* lhs, const W* rhs, std::size_t ldb, W* c, std::size_t ldc,
-               std::size_t rows, std::size_t cols, bool accumulate);
+  // out = the panel of nr columns and depth k whose word (k, j) is x[row[k] + column[j]].
+  void (*gather_rhs)(const W* x, const std::size_t* row, const std::size_t* column, std::size_t k,
+                     W* out);
+  // c[rows, cols] (+)= lhs panel * rhs panel over depth k.
+  void (*tile)(std::size_t k, const W* lhs, const W* rhs, W* c, std::size_t ldc, std::size_t rows,
+               std::size_t cols, bool accumulate);
   // y[i] (+)= sum over t < terms of w[t] * x[t][i], i < n: vector times matrix, depthwise rows.
   void (*combine)(std::size_t n, std::size_t terms, const W* const* x, const W* w, W* y,
                   bool accumulate);

@@ -9,23 +9,23 @@ namespace mpcc::ring::internal {
 // kMr rows by kVecs vectors of C are held in registers.
 template <class V, int kMr, int kVecs>
 constexpr GemmKernel<typename V::Word> make_vector_kernel(const char* name, Isa isa) {
-  constexpr std::size_t kNr = V::kLanes * kVecs;
-  return {
-      .name = name,
-      .isa = isa,
-      .mr = kMr,
-      .nr = kNr,
-      .kq = 1,
-      .strided_rhs = true,
-      // A right panel (kc x nr words) stays in L1 while the left block (mc x kc) streams from L2.
-      .kc = 256,
-      .mc = 32 * kMr,
-      .nc = 256,
-      .pack_lhs = &pack_lhs_rows<V, kMr>,
-      .pack_rhs = &pack_rhs_columns<V, static_cast<int>(kNr)>,
-      .tile = &tile<V, kMr, kMr, kVecs>,
-      .combine = &combine<V, 4>,
-      .dots = &dots<V>};
+  return {.name = name,
+          .isa = isa,
+          .mr = kMr,
+          .nr = V::kLanes * kVecs,
+          .kq = 2,
+          .tail = 1,
+          // A right panel (kc x nr words) stays in L1 while the left block (mc x kc) streams from
+          // L2.
+          .kc = 256,
+          .mc = 32 * kMr,
+          .nc = 256,
+          .pack_lhs = &pack_lhs_rows<V, kMr>,
+          .pack_rhs = &pack_rhs_columns<V, kVecs>,
+          .gather_rhs = &gather_rhs_columns<V, kVecs>,
+          .tile = &tile<V, kMr, kMr, kVecs>,
+          .combine = &combine<V, 4>,
+          .dots = &dots<V>};
 }
 
 }  // namespace mpcc::ring::internal

@@ -46,6 +46,10 @@ struct PlainVec {
     for (int i = 0; i < kN; ++i) a.v[i] += b.v[i];
     return a;
   }
+  static Vec sub(Vec a, const Vec& b) {
+    for (int i = 0; i < kN; ++i) a.v[i] -= b.v[i];
+    return a;
+  }
   static W sum(const Vec& v) {
     W s = 0;
     for (W x : v.v) s += x;

@@ -64,7 +64,7 @@ TEST_CASE_TEMPLATE("every variant is the reference, bit for bit", W, std::uint32
     REQUIRE(self_check(*kernel));
     const std::size_t mr = kernel->mr, nr = kernel->nr, kq = kernel->kq;
     // Sizes around the register tile, all combinations.
-    for (const std::size_t m : {std::size_t{1}, std::size_t{2}, mr - 1, mr, mr + 1})
+    for (const std::size_t m : {std::size_t{1}, std::size_t{3}, mr - 1, mr, mr + 1})
       for (const std::size_t n : {std::size_t{1}, std::size_t{2}, nr - 1, nr, nr + 1})
         for (const std::size_t k : {std::size_t{1}, std::size_t{7}, kq, kq + 1})
           for (const bool packed : {false, true})
@@ -150,11 +150,17 @@ TEST_CASE("a self-check notices a wrong variant") {
   };
   CHECK_FALSE(self_check(broken));
   broken = *gemm_kernels<std::uint64_t>()[0];
-  broken.tile = [](std::size_t k, const std::uint64_t* a, const std::uint64_t* b, std::size_t ldb,
-                   std::uint64_t* c, std::size_t ldc, std::size_t rows, std::size_t cols,
-                   bool add) {
-    gemm_kernels<std::uint64_t>()[0]->tile(k, a, b, ldb, c, ldc, rows, cols, add);
+  broken.tile = [](std::size_t k, const std::uint64_t* a, const std::uint64_t* b, std::uint64_t* c,
+                   std::size_t ldc, std::size_t rows, std::size_t cols, bool add) {
+    gemm_kernels<std::uint64_t>()[0]->tile(k, a, b, c, ldc, rows, cols, add);
     c[0] += 1ULL << 62;
+  };
+  CHECK_FALSE(self_check(broken));
+  broken = *gemm_kernels<std::uint64_t>()[0];
+  broken.gather_rhs = [](const std::uint64_t* x, const std::size_t* row, const std::size_t* column,
+                         std::size_t k, std::uint64_t* out) {
+    gemm_kernels<std::uint64_t>()[0]->gather_rhs(x, row, column, k, out);
+    out[1] ^= 1;
   };
   CHECK_FALSE(self_check(broken));
 }

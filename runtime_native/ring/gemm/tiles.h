@@ -58,16 +58,16 @@ void pack_lhs_tiles(const W* a, std::size_t lda, std::size_t rows, std::size_t k
   }
 }
 
-template <class Tag, RingWord W>
-void pack_rhs_tiles(const W* b, std::size_t ldb, std::size_t k, std::size_t cols, W* out) {
+// read(k, words): the panel's row k, kPanel words.
+template <class Tag, RingWord W, class Read>
+void pack_rhs_rows(std::size_t k, W* out, Read read) {
   using L = TileLayout<W>;
   auto* bytes = reinterpret_cast<std::uint8_t*>(out);
   for (std::size_t k0 = 0, step = 0; k0 < k; k0 += L::kStep, ++step) {
     for (std::size_t quad = 0; quad < L::kStep / 4; ++quad) {
       // Four rows of B, whose bytes lie side by side in the tile.
       W row[4][L::kPanel] = {};
-      for (std::size_t i = 0; i < 4 && k0 + 4 * quad + i < k; ++i)
-        std::memcpy(row[i], b + (k0 + 4 * quad + i) * ldb, cols * sizeof(W));
+      for (std::size_t i = 0; i < 4 && k0 + 4 * quad + i < k; ++i) read(k0 + 4 * quad + i, row[i]);
       for (std::size_t limb = 0; limb < L::kLimbs; ++limb) {
         const std::size_t shift = 8 * limb;
         std::uint32_t line[L::kPanel];
@@ -82,9 +82,24 @@ void pack_rhs_tiles(const W* b, std::size_t ldb, std::size_t k, std::size_t cols
   }
 }
 
+template <class Tag, RingWord W>
+void pack_rhs_tiles(const W* b, std::size_t ldb, std::size_t k, std::size_t cols, W* out) {
+  pack_rhs_rows<Tag, W>(k, out, [&](std::size_t i, W* row) __attribute__((always_inline)) {
+    std::memcpy(row, b + i * ldb, cols * sizeof(W));
+  });
+}
+
+template <class Tag, RingWord W>
+void gather_rhs_tiles(const W* x, const std::size_t* row, const std::size_t* column, std::size_t k,
+                      W* out) {
+  pack_rhs_rows<Tag, W>(k, out, [&](std::size_t i, W* words) __attribute__((always_inline)) {
+    for (std::size_t j = 0; j < TileLayout<W>::kPanel; ++j) words[j] = x[row[i] + column[j]];
+  });
+}
+
 template <class T, RingWord W>
-void tile_product(std::size_t k, const W* lhs, const W* rhs, std::size_t /*ldb*/, W* c,
-                  std::size_t ldc, std::size_t rows, std::size_t cols, bool accumulate) {
+void tile_product(std::size_t k, const W* lhs, const W* rhs, W* c, std::size_t ldc,
+                  std::size_t rows, std::size_t cols, bool accumulate) {
   using L = TileLayout<W>;
   const auto* a = reinterpret_cast<const std::uint8_t*>(lhs);
   const auto* b = reinterpret_cast<const std::uint8_t*>(rhs);
@@ -136,12 +151,13 @@ constexpr GemmKernel<typename V::Word> make_tile_kernel(GemmKernel<typename V::W
   kernel.mr = TileLayout<W>::kPanel;
   kernel.nr = TileLayout<W>::kPanel;
   kernel.kq = TileLayout<W>::kStep;
-  kernel.strided_rhs = false;
+  kernel.tail = 0;
   kernel.kc = TileLayout<W>::kDepth;
   kernel.mc = 256;
   kernel.nc = 256;
   kernel.pack_lhs = &pack_lhs_tiles<T, W>;
   kernel.pack_rhs = &pack_rhs_tiles<T, W>;
+  kernel.gather_rhs = &gather_rhs_tiles<T, W>;
   kernel.tile = &tile_product<T, W>;
   return kernel;
 }
