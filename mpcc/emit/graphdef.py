@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from mpcc.emit.items import Items, count_items
 from mpcc.emit.native_table import node_op_name
 from mpcc.emit.schema import DT_FLOAT, DT_UINT8, DT_UINT32, DT_UINT64, GraphDef
 from mpcc.errors import MpccError
@@ -23,6 +25,7 @@ from mpcc.ir.core import Function, Module, Op, Value, make_op
 from mpcc.ir.define import Attr, Attributes, AttrValue, InferenceError, Operation
 from mpcc.ir.limits import (
     MAX_ATTR_BYTES,
+    MAX_ITEMS,
     MAX_LIST,
     MAX_NESTING,
     MAX_OPS,
@@ -165,6 +168,41 @@ def _graph(module: Module) -> Any:
     return graph
 
 
+def _varint(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A length-delimited field of a message."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _written(graph: Any) -> bytes:
+    """The one encoding of a graph: fields by number, maps by key.
+
+    Implementations of protobuf disagree on the order of keys of which one begins the other, which
+    the results ``r1`` and ``r10`` of a function do. These maps are written here.
+    """
+    library = graph.library.function
+    if all(len(function.ret) <= 10 for function in library):
+        return bytes(graph.SerializeToString(deterministic=True))
+    functions = b""
+    for function in library:
+        bare = type(function)()
+        bare.CopyFrom(function)
+        bare.ClearField("ret")
+        results = [
+            _field(4, _field(1, name.encode()) + _field(2, function.ret[name].encode()))
+            for name in sorted(function.ret)
+        ]
+        data = bare.SerializeToString(deterministic=True) + b"".join(results)
+        functions += _field(1, data)
+    nodes, versions = GraphDef(node=graph.node), GraphDef(versions=graph.versions)
+    head, tail = (part.SerializeToString(deterministic=True) for part in (nodes, versions))
+    return bytes(head + _field(2, functions) + tail)
+
+
 def emit(module: Module) -> bytes:
     """The bytes of the GraphDef of a verified party module; equal modules give equal bytes.
 
@@ -172,8 +210,7 @@ def emit(module: Module) -> bytes:
         MpccError: the module is not of party level, has arguments or returned values, or an
             attribute that a node cannot hold.
     """
-    data = _graph(module).SerializeToString(deterministic=True)
-    return bytes(data)
+    return _written(_graph(module))
 
 
 # --- parsing -------------------------------------------------------------------------------------
@@ -182,6 +219,14 @@ def emit(module: Module) -> bytes:
 def _limit(what: str, found: int, most: int, where: str) -> None:
     if found > most:
         raise MpccError.of("E-graph-limit", f"{what}: {found}, allowed are {most}", where)
+
+
+def _limit_items(found: int, where: str) -> None:
+    """Counting stops above the limit, so the number says nothing."""
+    if found > MAX_ITEMS:
+        raise MpccError.of(
+            "E-graph-limit", f"items of the program: more than the {MAX_ITEMS} allowed", where
+        )
 
 
 def _bad(what: str, where: str) -> MpccError:
@@ -254,17 +299,36 @@ def _attr(spec: Attr, slot: Any, where: str) -> AttrValue:
 _OWN_ATTRS = ("_types", "_loc", "T", "f")
 
 
-class _Reader:
-    """State of one parse: the functions by name, and how many ops there are so far."""
+@dataclass
+class _Source:
+    """A function of the library.
 
-    def __init__(self, graph: Any, source: str) -> None:
-        self.functions: dict[str, Any] = {}
+    Attributes:
+        definition: the message.
+        items: how many it has, counted at every use but the first.
+        decoded: what its nodes hold, of those that a use has come to: shared by all uses.
+    """
+
+    definition: Any
+    items: int
+    decoded: list[tuple[type[Operation], Attributes, str]] = field(default_factory=list)
+    used: bool = False
+
+
+class _Reader:
+    """State of one parse: the functions by name, and how many ops and items there are so far."""
+
+    def __init__(self, graph: Any, items: Items, source: str) -> None:
+        self.functions: dict[str, _Source] = {}
         self.ops = 0
-        for definition in graph.library.function:
+        self.items = items.total
+        if len(items.functions) != len(graph.library.function):
+            raise _bad("the function library is written in another way", source)
+        for definition, count in zip(graph.library.function, items.functions, strict=True):
             name = definition.signature.name
             if name in self.functions:
                 raise _bad(f"function {name[:80]!r} is defined twice", source)
-            self.functions[name] = definition
+            self.functions[name] = _Source(definition, count)
 
     def definition(self, node: Any, where: str) -> type[Operation]:
         definition = _OPERATIONS.get(node.op)
@@ -282,25 +346,36 @@ class _Reader:
             raise _bad(f"attribute {missing[0]!r} is missing", where)
         return {key: _attr(spec, node.attr[key], where) for key, spec in declared.items()}
 
-    def op(self, node: Any, values: dict[str, Value], where: str, inside: bool) -> Op:
+    def decode(self, node: Any, where: str) -> tuple[type[Operation], Attributes, str]:
+        """Declaration, attributes and location of a node."""
+        definition = self.definition(node, where)
+        attrs = self.attributes(node, definition, where)
+        return definition, attrs, _text(node.attr["_loc"].s, where) if "_loc" in node.attr else ""
+
+    def op(
+        self,
+        node: Any,
+        decoded: tuple[type[Operation], Attributes, str],
+        values: dict[str, Value],
+        where: str,
+        inside: bool,
+    ) -> Op:
         """The op of a node, of ``@main`` or inside a fused region; its results enter ``values``."""
         self.ops += 1
         _limit("operations", self.ops, MAX_OPS, where)
         _limit("operands", len(node.input), MAX_LIST, where)
-        definition = self.definition(node, where)
-        attrs = self.attributes(node, definition, where)
+        definition, attrs, loc = decoded
         unknown = [name for name in node.input if name not in values]
         if unknown:
             raise _bad(f"input {unknown[0][:80]!r} is not defined before", where)
         operands = [values[name] for name in node.input]
-        loc = _text(node.attr["_loc"].s, where) if "_loc" in node.attr else ""
         body = None
         if definition.has_body:
             if inside:
                 raise _bad("a fused region holds another", where)
             body = self.body(node, [v.type for v in operands], where)
         try:
-            op = make_op(definition, operands, attrs, loc, body)
+            op = make_op(definition, operands, dict(attrs), loc, body)
         except InferenceError as error:
             raise _bad(str(error)[:500], where) from None
         for i, result in enumerate(op.results):
@@ -310,15 +385,21 @@ class _Reader:
 
     def body(self, node: Any, types: Sequence[Type], where: str) -> Function:
         name = node.attr["f"].func.name if "f" in node.attr else ""
-        source = self.functions.get(name)
-        if source is None:
+        found = self.functions.get(name)
+        if found is None:
             raise _bad(f"function {name[:80]!r} is not in the library", where)
+        self.items += found.items if found.used else 0
+        _limit_items(self.items, where)
+        found.used = True
+        source = found.definition
         function = Function("body", types)
         values = {f"a{i}": arg for i, arg in enumerate(function.args)}
         _limit("results", len(source.signature.output_arg), MAX_LIST, where)
-        for inner in source.node_def:
+        for i, inner in enumerate(source.node_def):
             at = f"{where}, {name}, node {inner.name[:80]!r}"
-            function.ops.append(self.op(inner, values, at, True))
+            if i == len(found.decoded):
+                found.decoded.append(self.decode(inner, at))
+            function.ops.append(self.op(inner, found.decoded[i], values, at, True))
         for i in range(len(source.signature.output_arg)):
             value = values.get(source.ret[f"r{i}"]) if f"r{i}" in source.ret else None
             if value is None:
@@ -329,9 +410,9 @@ class _Reader:
 
 def _first_difference(found: Any, wanted: Any) -> tuple[str, str]:
     """(node, field) in which two nodes differ; fields of the schema first."""
-    for field in ("name", "op", "input", "device"):
-        if getattr(found, field) != getattr(wanted, field):
-            return found.name, field
+    for name in ("name", "op", "input", "device"):
+        if getattr(found, name) != getattr(wanted, name):
+            return found.name, name
     for key in sorted({*found.attr, *wanted.attr}):
         if (key in found.attr) != (key in wanted.attr) or found.attr[key] != wanted.attr[key]:
             return found.name, key
@@ -342,7 +423,7 @@ def _compare(graph: Any, module: Module, data: bytes | None, source: str) -> Non
     """Refuse a graph that is not exactly what its own program gives when emitted."""
     wanted = _graph(module)
     if data is not None:
-        equal = wanted.SerializeToString(deterministic=True) == data
+        equal = _written(wanted) == data
     else:
         # Equality may ignore fields that the schema does not know; their bytes count in the size.
         equal = graph == wanted and graph.ByteSize() == wanted.ByteSize()
@@ -375,8 +456,10 @@ def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Modul
     """
     _limit("bytes of the program", len(data), MAX_PROGRAM_BYTES, source)
     try:
+        items = count_items(data, MAX_ITEMS)
+        _limit_items(items.total, source)
         graph = GraphDef.FromString(data)
-    except DecodeError:
+    except (DecodeError, ValueError):
         raise _bad("the bytes are not a GraphDef", source) from None
     _limit("nodes", len(graph.node), MAX_OPS + 1, source)
     if not graph.node or graph.node[0].op != _PROGRAM_OP:
@@ -388,11 +471,11 @@ def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Modul
     if not all(_is_unicode(key) for key in attrs):
         raise _bad("an attribute's name holds half of a character", source)
     module = Module("party", {key: _plain(value, source) for key, value in attrs.items()})
-    reader = _Reader(graph, source)
+    reader = _Reader(graph, items, source)
     values: dict[str, Value] = {}
     for node in graph.node[1:]:
         where = f"{source}, node {node.name[:80]!r}"
-        module.main.ops.append(reader.op(node, values, where, False))
+        module.main.ops.append(reader.op(node, reader.decode(node, where), values, where, False))
     _compare(graph, module, data if canonical else None, source)
     try:
         schedule(module)

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CONV_SIZE",
     "MAX_ELEMENTS",
     "MAX_FRACTION",
+    "MAX_ITEMS",
     "MAX_LIST",
     "MAX_NESTING",
     "MAX_OPS",
@@ -37,8 +38,9 @@ class Limit:
 
 
 LIMITS = {
-    "MAX_PROGRAM_BYTES": Limit(1 << 28, "bytes of a program"),
+    "MAX_PROGRAM_BYTES": Limit(1 << 26, "bytes of a program"),
     "MAX_OPS": Limit(1 << 20, "ops of a program, bodies counted at every use"),
+    "MAX_ITEMS": Limit(1 << 22, "items of a program, bodies counted at every use"),
     "MAX_ATTR_BYTES": Limit(1 << 20, "bytes of one string"),
     "MAX_LIST": Limit(1 << 16, "items of one list; operands, results of one op"),
     "MAX_NESTING": Limit(16, "lists around an item of a nested attribute"),
@@ -54,6 +56,7 @@ LIMITS = {
 
 MAX_PROGRAM_BYTES = LIMITS["MAX_PROGRAM_BYTES"].value
 MAX_OPS = LIMITS["MAX_OPS"].value
+MAX_ITEMS = LIMITS["MAX_ITEMS"].value
 MAX_ATTR_BYTES = LIMITS["MAX_ATTR_BYTES"].value
 MAX_LIST = LIMITS["MAX_LIST"].value
 MAX_NESTING = LIMITS["MAX_NESTING"].value

@@ -16,7 +16,7 @@ import numpy as np
 
 from mpcc.errors import MpccError
 
-__all__ = ["BITS_MAX", "BITS_MIN", "DISCLOSE", "POLICIES", "FormatOptions", "Phi"]
+__all__ = ["BITS_MAX", "BITS_MIN", "DEFAULT_RING", "DISCLOSE", "POLICIES", "FormatOptions", "Phi"]
 
 POLICIES = ("proved", "guarded", "observed")
 """How ranges are known: by proof, observed with clamps that make the rest certain, observed."""
@@ -36,7 +36,12 @@ BITS_MAX = 55
 
 DEFAULT_RANGE = (-8.0, 8.0)
 
-_RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS = 1, 2, 6, 6
+DEFAULT_RING = 64
+"""Where none is asked for: at the default budget for errors few models fit 32 bits."""
+
+RINGS = (32, 64)
+
+_RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS, _OP_BITS = 1, 2, 6, 6, 24
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,9 @@ class FormatOptions:
         value_range: with ``none``: the owner promises |x| < value_range for all values inside the
             model; None: ranges are proved, with clamps.
         fraction_bits: with ``none``: of activations and weights; None: the most that fit, up to 16.
+        ring: bits of the ring, 32 or 64; None: 64.
+        rings: (node name or pattern, ring) of nodes that are computed in another ring; of several
+            that match the last one counts. Who builds the artifact sees which ops they are.
     """
 
     policy: str | None = None
@@ -69,8 +77,15 @@ class FormatOptions:
     weight_range: float | None = None
     value_range: float | None = None
     fraction_bits: int | None = None
+    ring: int | None = None
+    rings: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for ring in (self.ring or DEFAULT_RING, *self.rings.values()):
+            if ring not in RINGS:
+                raise MpccError.of(
+                    "E-option-ring", f"no ring has {ring!r} bits", "--ring", "use 32 or 64"
+                )
         if self.policy is not None and self.policy not in POLICIES:
             raise MpccError.of(
                 "E-option-range",
@@ -123,9 +138,9 @@ class FormatOptions:
             # NaN fails the comparison too.
             if value is not None and not 2.0**BITS_MIN <= value <= 2.0**BITS_MAX:
                 raise MpccError.of("E-option-interval", f"{value!r} is no usable bound", option)
-        if self.fraction_bits is not None and not 8 <= self.fraction_bits <= 28:
+        if self.fraction_bits is not None and not 4 <= self.fraction_bits <= 28:
             raise MpccError.of(
-                "E-option-interval", f"{self.fraction_bits} is not 8 to 28", "--fraction-bits"
+                "E-option-interval", f"{self.fraction_bits} is not 4 to 28", "--fraction-bits"
             )
         if self.disclose == "none" and self.policy in ("guarded", "observed"):
             raise MpccError.of(
@@ -186,6 +201,8 @@ class Phi:
             for every input, conv, matmul, add and sub. The same b for all under
             ``FormatOptions(disclose="per-model")``.
         clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
+        others: ops that are computed in the other ring, as the user asked; in JSON only where
+            there are any.
     """
 
     policy: str
@@ -196,6 +213,7 @@ class Phi:
     inputs: tuple[tuple[int, int], ...] = ()
     ranges: tuple[tuple[int, int], ...] = ()
     clamps: tuple[tuple[int, int], ...] = ()
+    others: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         def small(value: Any, lo: int, hi: int) -> bool:
@@ -204,18 +222,19 @@ class Phi:
         good = (
             self.policy in (*POLICIES, DECLARED)
             and type(self.ring) is int
-            and self.ring in (32, 64)
+            and self.ring in RINGS
             and small(self.frac, 0, 62)
             and small(self.weight_frac, 0, 62)
             and small(self.weight_bits, BITS_MIN, BITS_MAX)
         )
         for table in (self.inputs, self.ranges, self.clamps):
             good = good and all(
-                small(op, 0, 1 << 24) and small(b, BITS_MIN, BITS_MAX) for op, b in table
+                small(op, 0, 1 << _OP_BITS) and small(b, BITS_MIN, BITS_MAX) for op, b in table
             )
             numbers = [op for op, _ in table]
             good = good and numbers == sorted(set(numbers))
-        if not good:
+        good = good and all(small(op, 0, 1 << _OP_BITS) for op in self.others)
+        if not good or list(self.others) != sorted(set(self.others)):
             raise MpccError.of("E-phi-format", "the formats are malformed or out of range")
 
     @property
@@ -229,12 +248,20 @@ class Phi:
         shared = len({b for _, b in self.ranges}) <= 1
         ranges = _RANGE_BITS * (min(1, len(self.ranges)) if shared else len(self.ranges))
         clamps = _RANGE_BITS * len(self.clamps) + (len(self.ranges) if self.clamps else 0)
+        others = _OP_BITS * (len(self.others) + 1) if self.others else 0
         fixed = _POLICY_BITS + _RING_BITS + 2 * _FRAC_BITS + _RANGE_BITS
-        return fixed + _RANGE_BITS * len(self.inputs) + ranges + clamps + 1
+        return fixed + _RANGE_BITS * len(self.inputs) + ranges + clamps + others + 1
+
+    def public(self) -> dict[str, Any]:
+        """What an artifact records: the attributes by name."""
+        found = asdict(self)
+        if not self.others:
+            del found["others"]
+        return found
 
     def to_json(self) -> str:
         """Compact JSON with sorted keys; :meth:`from_json` is its inverse."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.public(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Phi:
@@ -248,7 +275,10 @@ class Phi:
             data = json.loads(text)
         except (ValueError, RecursionError):
             raise bad from None
-        if not isinstance(data, dict) or set(data) != {f.name for f in fields(cls)}:
+        if not isinstance(data, dict):
+            raise bad
+        others = data.pop("others", None)
+        if set(data) != {f.name for f in fields(cls)} - {"others"} or others == []:
             raise bad
         for key in ("inputs", "ranges", "clamps"):
             table = data[key]
@@ -257,4 +287,6 @@ class Phi:
             ):
                 raise bad
             data[key] = tuple((row[0], row[1]) for row in table)
-        return cls(**data)
+        if not isinstance(others, list | None):
+            raise bad
+        return cls(**data, others=tuple(others or ()))

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from mpcc.errors import MpccError
 from mpcc.ir.analysis.forms import forms
 from mpcc.ir.analysis.ranges import Observed, observe
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.phi import FormatOptions, Phi
-from mpcc.passes.analysis.inputs import input_ranges, random_samples, weight_bits
+from mpcc.passes.analysis.inputs import fewest_frac, input_ranges, random_samples, weight_bits
 from mpcc.passes.analysis.ranges import Ranges
 from mpcc.passes.analysis.search import SAFETY, Search
 
@@ -43,11 +44,13 @@ class Analysis:
         phi: the formats; all that the artifact discloses about weights and data.
         notes: sentences for the user that hold nothing private (assumed ranges, policies).
         private: exact ranges and measured errors, plain data for JSON.
+        observed: what the float model did on the calibration data, or None; private too.
     """
 
     phi: Phi
     notes: tuple[str, ...]
     private: dict[str, Any] = field(repr=False)
+    observed: Observed | None = field(default=None, repr=False)
 
 
 def analyse(
@@ -66,8 +69,9 @@ def analyse(
 
     Raises:
         MpccError: ``E-range-calibrate`` (the policy needs data), ``E-range-fit`` (a layer's range
-            does not fit the ring; names it), ``E-range-error`` (no format meets the error budget),
-            ``E-range-input`` (calibration data outside the declared input range).
+            does not fit the ring; names all that do not), ``E-range-error`` (no format meets the
+            error budget), ``E-range-input`` (calibration data outside the declared input range),
+            ``E-option-ring`` (a ring for a node that the model does not have).
     """
     chosen = options or FormatOptions()
     policy = chosen.policy or ("observed" if calibration else "proved")
@@ -82,8 +86,9 @@ def analyse(
     observed = observe(module, constants, calibration) if calibration else None
     inputs = input_ranges(module, observed, chosen, policy)
     samples = list(calibration) or random_samples(module, inputs.ranges)
-    bits = weight_bits(module, constants)
-    ranges = Ranges(module, constants, chosen, policy, inputs, observed, bits)
+    rings = Rings.chosen(module, chosen)
+    bits = weight_bits(module, constants, fewest_frac(rings))
+    ranges = Ranges(module, constants, chosen, policy, inputs, observed, bits, rings)
     search = Search(module, constants, chosen, ranges, inputs, samples, observed)
     phi = search.run()
     notes = [_POLICY_NOTES[policy], *inputs.notes]
@@ -99,7 +104,7 @@ def analyse(
         "safety": SAFETY,
         "layers": layers(module, phi, observed),
     }
-    return Analysis(phi, tuple(notes), report)
+    return Analysis(phi, tuple(notes), report, observed)
 
 
 def layers(module: Module, phi: Phi, observed: Observed | None) -> list[dict[str, Any]]:

@@ -19,16 +19,16 @@ import numpy.typing as npt
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.analysis.forms import forms
 from mpcc.ir.analysis.ranges import Intervals, Observed, observe
-from mpcc.ir.core import Module, Op
-from mpcc.ir.intervals import Enclosure, Interval
+from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import BITS_MIN, DECLARED, DEFAULT_WEIGHT_RANGE, FormatOptions, Phi
-from mpcc.ir.types import Shape, TensorType, element_count
 from mpcc.passes.analyse import Analysis, layers
 from mpcc.passes.analysis.decisions import Program
-from mpcc.passes.analysis.inputs import FEWEST_FRAC, Inputs, input_ranges, random_samples
+from mpcc.passes.analysis.inputs import Inputs, fewest_frac, input_ranges, random_samples
 from mpcc.passes.analysis.ranges import NoFitError, Ranges
-from mpcc.passes.analysis.search import SAFETY
+from mpcc.passes.analysis.search import SAFETY, larger_ring
+from mpcc.passes.analysis.uniform import UniformIntervals
 from mpcc.passes.lower_tensor_to_secure import range_bits
 
 __all__ = ["analyse_declared", "declared_phi"]
@@ -38,9 +38,6 @@ Samples = Sequence[Mapping[str, Array]]
 
 _MOST = 16
 """Fraction bits that are tried first where none are declared."""
-
-_SLACK = 1 + 2.0**-40
-"""Covers binary64 rounding of a bound."""
 
 _CHECKED = 8
 """Samples on which the error is measured."""
@@ -52,73 +49,19 @@ def _bits(bound: float) -> int:
     return exponent - 1 if mantissa == 0.5 else exponent
 
 
-def _shape(op: Op, operand: int) -> Shape:
-    type_ = op.operands[operand].type
-    assert isinstance(type_, TensorType)
-    return type_.shape
-
-
-def _everywhere(lo: float, hi: float, shape: Shape) -> Interval:
-    """One interval for all elements, without memory for each."""
-    return Interval(np.broadcast_to(lo, shape), np.broadcast_to(hi, shape))
-
-
-def _even(x: Interval) -> Interval:
-    """The interval that covers those of all elements."""
-    if not x.lo.size:
-        return x
-    return _everywhere(float(x.lo.min()), float(x.hi.max()), x.lo.shape)
-
-
-class _Intervals(Intervals):
-    """Bounds that the architecture gives: all weights, and all elements of a value, alike."""
-
-    weight_range: float
-
-    def _enclose(self, op: Op) -> Enclosure:
-        if op.definition is tensor.Weight:
-            bound = self.weight_range + self.rounding.constant_error
-            return Enclosure((_everywhere(-bound, bound, op.attrs["shape"]),))
-        if op.definition in (tensor.Conv, tensor.MatMul):
-            return self._product(op)
-        found = super()._enclose(op)
-        return Enclosure(tuple(map(_even, found.results)), found.inner)
-
-    def _product(self, op: Op) -> Enclosure:
-        """By the number of terms of a sum.
-
-        The general rule would give little more, for far more time: it convolves whole arrays.
-        """
-        sizes = [self.values[v].magnitude for v in op.operands]
-        if op.definition is tensor.Conv:
-            terms = element_count(_shape(op, 1)[1:])
-        else:
-            terms = _shape(op, 0)[-1]
-        product = terms * sizes[0] * sizes[1] * _SLACK
-        added = sizes[2] if len(sizes) == 3 else 0.0
-        bound = (product + added + self.rounding.unit) * _SLACK
-        type_ = op.result.type
-        assert isinstance(type_, TensorType)
-        return Enclosure((_everywhere(-bound, bound, type_.shape),), max(product, added))
-
-    def clip(self, op: Op, bits: int) -> None:
-        super().clip(op, bits)
-        for value in op.results:
-            self.values[value] = _even(self.values[value])
-
-
 class _Declared(Ranges):
     """Formats at given fraction bits, from declared ranges."""
 
-    def __init__(self, module: Module, options: FormatOptions, inputs: Inputs) -> None:
+    def __init__(
+        self, module: Module, options: FormatOptions, inputs: Inputs, rings: Rings
+    ) -> None:
         self.weight_range = options.weight_range or DEFAULT_WEIGHT_RANGE
         bits = max(_bits(self.weight_range), BITS_MIN)
-        super().__init__(module, {}, options, "proved", inputs, None, bits)
+        super().__init__(module, {}, options, "proved", inputs, None, bits, rings)
 
     def intervals(self, frac: int, weight_frac: int) -> Intervals:
-        found = _Intervals(self.module, {}, frac, weight_frac, self.inputs.ranges)
-        found.weight_range = self.weight_range
-        return found
+        bounds = self.inputs.ranges
+        return UniformIntervals(self.module, frac, weight_frac, bounds, self.weight_range)
 
     def formats(self, frac: int, weight_frac: int) -> Phi:
         if self.options.value_range is None:
@@ -137,43 +80,45 @@ class _Declared(Ranges):
                 intervals.clip(op, promised)
         self.check_fit(ranges, {}, frac, weight_frac)
         table = tuple(sorted(ranges.items()))
-        return Phi(DECLARED, 64, frac, weight_frac, self.weight_bits, (), table)
+        others = tuple(sorted(self.rings.others))
+        bits = self.weight_bits
+        return Phi(DECLARED, self.rings.main, frac, weight_frac, bits, (), table, (), others)
 
 
-def _declare(module: Module, options: FormatOptions) -> tuple[Phi, Inputs]:
+def _declare(module: Module, options: FormatOptions, rings: Rings) -> tuple[Phi, Inputs]:
     forms(module.main)  # refuses operators without a secure form
     inputs = input_ranges(module, None, options, "proved")
-    ranges = _Declared(module, options, inputs)
+    ranges = _Declared(module, options, inputs, rings)
     wanted = options.fraction_bits
     failure: NoFitError | None = None
-    for frac in range(_MOST, FEWEST_FRAC - 1, -1) if wanted is None else (wanted,):
+    fewest = fewest_frac(ranges.rings)
+    for frac in range(_MOST, fewest - 1, -1) if wanted is None else (wanted,):
         try:
             return ranges.formats(frac, frac), inputs
         except NoFitError as error:
             failure = error
     assert failure is not None
-    raise MpccError.of(
-        "E-range-fit",
-        f"the declared range of {failure.op.name} does not fit the ring: it takes {failure.bits} "
-        f"bits where {failure.room} are left beside the fraction",
-        failure.op.loc or failure.op.name,
+    fix = (
         "declare a narrower --value-range, --weight-range or --input-range, or fewer "
-        "--fraction-bits",
+        "--fraction-bits" + larger_ring(ranges.rings)
     )
+    raise MpccError(*failure.diagnostics(fix))
 
 
-def declared_phi(module: Module, options: FormatOptions) -> Phi:
+def declared_phi(module: Module, options: FormatOptions, rings: Rings | None = None) -> Phi:
     """The formats of a tensor module, from its architecture and the options alone.
 
     Args:
         module: a verified tensor module; it holds no weights.
         options: with ``disclose`` none; the declared ranges.
+        rings: of the ops, as the user asked for them; None: those that the options name.
 
     Raises:
         MpccError: ``E-range-fit`` (an op's range does not fit the ring; names it),
-            ``E-range-name`` (a range of an input that the model does not have), ``E-lower-op``.
+            ``E-range-name`` (a range of an input that the model does not have), ``E-range-size``
+            (sums over too many elements), ``E-lower-op``.
     """
-    return _declare(module, options)[0]
+    return _declare(module, options, rings or Rings.chosen(module, options))[0]
 
 
 # --- the owner's part ----------------------------------------------------------------------------
@@ -252,6 +197,7 @@ def _measure(
             measured[name] = max(error, measured.get(name, 0.0))
             # As in the search: beyond 2^8 an absolute budget is finer than binary32.
             good = good and error * SAFETY <= options.max_error * max(1.0, scale / 256)
+        good = good and program.compared_error * SAFETY <= 1
     return measured, good
 
 
@@ -275,7 +221,7 @@ def analyse_declared(
             range, all ops), ``E-range-error`` (the measured error exceeds the budget).
     """
     chosen = options or FormatOptions(disclose="none")
-    phi, inputs = _declare(module, chosen)
+    phi, inputs = _declare(module, chosen, Rings.chosen(module, chosen))
     _check_weights(module, constants, phi)
     samples = list(calibration) or random_samples(module, inputs.ranges)
     _check_samples(samples, inputs)
@@ -301,7 +247,8 @@ def analyse_declared(
         "safety": SAFETY,
         "layers": layers(module, phi, observed),
     }
-    return Analysis(phi, (*_notes(chosen, phi, bool(calibration)), *inputs.notes), report)
+    notes = (*_notes(chosen, phi, bool(calibration)), *inputs.notes)
+    return Analysis(phi, notes, report, observed if calibration else None)
 
 
 def _notes(options: FormatOptions, phi: Phi, calibrated: bool) -> list[str]:

@@ -86,7 +86,7 @@ class LowerTensorToSecure(Pass):
 
 
 def encode_weights(constants: Mapping[str, Array], module: Module) -> dict[str, Array]:
-    """Raw int64 arrays of all ``secure.weight`` ops, by name; runs at the model owner.
+    """Raw signed words of all ``secure.weight`` ops, by name; runs at the model owner.
 
     Args:
         constants: real arrays by the names that the tensor module uses.
@@ -120,6 +120,6 @@ def encode_weights(constants: Mapping[str, Array], module: Module) -> dict[str, 
                 )
             )
             continue
-        raw[name] = scaled.astype(np.int64)
+        raw[name] = scaled.astype(np.int64 if attrs["ring"] == 64 else np.int32)
     collect(problems)
     return raw

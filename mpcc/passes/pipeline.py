@@ -19,6 +19,7 @@ from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
@@ -44,7 +45,7 @@ PUBLISH: Sequence[Pass] = (StripNames(),)
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
     """From the tensor level to fixed point, in formats that the analysis chose."""
-    return (LowerTensorToSecure(phi, options),)
+    return (LowerTensorToSecure(phi, options), SplitLanes())
 
 
 def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
@@ -55,6 +56,6 @@ def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
 STAGES: Sequence[str] = (
     IMPORT,
     *(p.name for p in (*TENSOR, *PUBLISH)),
-    *(p.name for p in (LowerTensorToSecure, LowerSecureToParty, FuseLocal)),
+    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

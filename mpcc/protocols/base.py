@@ -43,6 +43,7 @@ __all__ = [
     "PairBit",
     "Protocol",
     "Public",
+    "Ready",
     "Rep",
     "Role",
     "Share",
@@ -289,12 +290,20 @@ class Draw:
 
 
 RoleCost: TypeAlias = Callable[[Role], Cost]
+Ready: TypeAlias = Callable[[Role], tuple[int, ...]]
+"""Rounds of the run until a step's results are there, most important first."""
 
 
 class Balancer(typing.Protocol):
     """Chooses who plays which role (mpcc.protocols.roles)."""
 
-    def choose(self, phase: str, candidates: Sequence[Role], cost: RoleCost) -> Role:
+    def choose(
+        self,
+        phase: str,
+        candidates: Sequence[Role],
+        cost: RoleCost,
+        ready: Ready | None = None,
+    ) -> Role:
         """One of the candidates; its cost is added to the loads so far."""
 
 
@@ -317,6 +326,7 @@ class Builder:
         self._function = function
         self._balancer = balancer
         self._streams: dict[tuple[str, str], int] = {}
+        self._rounds: dict[Value, int] = {}
         self.label = ""
         self.step_prefix = ""
         self.phase = "online"
@@ -334,7 +344,16 @@ class Builder:
 
     def emit(self, definition: type[Operation], operands: Sequence[Value], **attrs: Any) -> Value:
         """Record an op with one result."""
-        return self._function.append(definition, operands, attrs, self.label).result
+        result = self._function.append(definition, operands, attrs, self.label).result
+        if self.phase == "online":
+            rounds = self.rounds(*operands) + (definition is party.Transfer)
+            if rounds:
+                self._rounds[result] = rounds
+        return result
+
+    def rounds(self, *values: Value) -> int:
+        """Rounds of the run after which all the values are there, each at its place."""
+        return max((self._rounds.get(v, 0) for v in values), default=0)
 
     def effect(self, definition: type[Operation], operands: Sequence[Value], **attrs: Any) -> None:
         """Record an op without result."""
@@ -344,9 +363,15 @@ class Builder:
         """Add the exact cost of the step being recorded, which follows those charged before."""
         self.cost = self.cost.then(cost)
 
-    def role(self, step: str, candidates: Sequence[Role], cost: RoleCost) -> Role:
-        """Choose the role of a step by link balance and record it; the caller charges its cost."""
-        role = self._balancer.choose(self.phase, candidates, cost)
+    def role(
+        self,
+        step: str,
+        candidates: Sequence[Role],
+        cost: RoleCost,
+        ready: Ready | None = None,
+    ) -> Role:
+        """Choose the role of a step, few rounds and balanced links; the caller charges its cost."""
+        role = self._balancer.choose(self.phase, candidates, cost, ready)
         self.roles.append(f"{self.step_prefix}{step}={','.join(role)}")
         return role
 
@@ -408,6 +433,10 @@ class Builder:
         """Logical shift of the unsigned word."""
         return self.emit(party.ShiftRight, (x,), amount=amount)
 
+    def cast(self, x: Value, ring: int) -> Value:
+        """The unsigned word modulo 2^ring, in a ring of so many bits."""
+        return self.emit(party.Cast, (x,), ring=ring)
+
     def reshape(self, x: Value, shape: Shape) -> Value:
         """The same elements in another shape; x itself if it has that shape."""
         return x if ring_shape(x) == shape else self.emit(party.Reshape, (x,), shape=shape)
@@ -447,7 +476,11 @@ class Builder:
 
     def from_bits(self, x: Value, like: Value) -> Value:
         """Planes as words of the shape and ring of ``like``."""
-        return self.emit(party.FromBits, (x,), shape=ring_shape(like), ring=ring_bits(like))
+        return self.from_bits_of(x, ring_shape(like), ring_bits(like))
+
+    def from_bits_of(self, x: Value, shape: Shape, ring: int) -> Value:
+        """Planes as words of a shape and a ring."""
+        return self.emit(party.FromBits, (x,), shape=shape, ring=ring)
 
     # bits
 

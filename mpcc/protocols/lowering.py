@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.core import Module, Op, Value
@@ -25,7 +26,7 @@ from mpcc.protocols.base import (
     Share,
     new_party_module,
 )
-from mpcc.protocols.roles import LinkBalance
+from mpcc.protocols.roles import BALANCED, attempts
 
 __all__ = ["Lowered", "OpCost", "counted_cost", "lower_program"]
 
@@ -91,7 +92,8 @@ def lower_program(
     Args:
         module: secure-level module with one function.
         protocol: the protocol.
-        balancer: chooses roles; greedy link balance by default.
+        balancer: chooses roles; by default few rounds and balanced links, see
+            :mod:`mpcc.protocols.roles`.
         keep_shares: keep all share values, also those that nothing uses: to inspect them.
 
     Raises:
@@ -105,8 +107,24 @@ def lower_program(
         Diagnostic("E-lower-op", f"protocol {protocol.name} does not offer {name}", where)
         for name, where in missing.items()
     )
+    if balancer is not None:
+        return _lower(module, protocol, balancer, keep_shares)
+    best: tuple[Fraction, Lowered] | None = None
+    for tried in attempts():
+        lowered = _lower(module, protocol, tried, keep_shares)
+        excess = tried.excess()
+        if best is None or excess < best[0]:
+            best = excess, lowered
+        if excess <= BALANCED:
+            break
+    if best is None:
+        raise RuntimeError("no balancer")
+    return best[1]
+
+
+def _lower(module: Module, protocol: Protocol, balancer: Balancer, keep_shares: bool) -> Lowered:
     result = new_party_module(protocol.name)
-    builder = Builder(result.main, balancer or LinkBalance())
+    builder = Builder(result.main, balancer)
     shares: dict[Value, Share] = {}
     coins: dict[int, Coin] = {}
     entries: list[tuple[Op, str, Cost, int, int]] = []

@@ -129,7 +129,21 @@ def _truncate(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
         low = b.emit(party.LowBits, (source,), count=amount)
         x = b.add_const(b.sub(x, low), (1 << amount) - 1)
     high = b.shift_right(b.add_const(x, 1 << (ring - 1)), amount)
-    return Plain(b.add_const(high, -(1 << (ring - 1 - amount))))
+    result = b.add_const(high, -(1 << (ring - 1 - amount)))
+    return _resized(b, result, op.attrs["ring"] or ring)
+
+
+def _cast(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
+    return _resized(b, operands[0].value, op.attrs["ring"])
+
+
+def _resized(b: Builder, x: Value, ring: int) -> Plain:
+    have = ring_bits(x)
+    if ring == have:
+        return Plain(x)
+    # Above the top bit, moved to where it is never set, stand zeros.
+    half = 1 << (have - 1) if ring > have else 0
+    return Plain(b.add_const(b.cast(b.add_const(x, half), ring), -half))
 
 
 def _sign(b: Builder, x: Value) -> Value:
@@ -170,6 +184,7 @@ class Ref(Protocol):
         **dict.fromkeys(_LOCAL, _local),
         "secure.scale": _scale,
         "secure.truncate": _truncate,
+        "secure.cast": _cast,
         "secure.negative": _negative,
         "secure.select": _select,
         "secure.from_bit": _from_bit,

@@ -143,6 +143,11 @@ def masking_operands(
             type_ = op.type
             if last or (isinstance(type_, RingType) and op.attrs["count"] == type_.ring):
                 yield op.args[0], None, last
+        case "party.cast":
+            # The low bits of a uniform word are uniform; zeros above it are not.
+            source = program.ops[op.args[0]].type
+            if isinstance(source, RingType) and op.attrs["ring"] <= source.ring:
+                yield op.args[0], None, last
         case "party.from_bits":
             source = program.ops[op.args[0]].type
             if isinstance(source, BitsType) and source.planes == op.attrs["ring"]:

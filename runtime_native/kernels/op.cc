@@ -326,6 +326,8 @@ std::vector<ValueType> Checker::run() {
     case OpCode::LowBits:
       integer("count", 0, ring_bits(ring(0)));
       return {xs_[0]};
+    case OpCode::Cast:
+      return {ValueType::ring(ring(0).shape, attrs_.integer("ring"), xs_[0].place)};
     case OpCode::MaskBy:
     case OpCode::NegateIf:
       return {bit_by_ring()};

@@ -163,6 +163,49 @@ def residual(ring):
     return p
 
 
+def cast(kind, lanes=None):
+    """There and back, with values up to the last admissible one, and used in the other ring."""
+
+    def build(ring):
+        p = Program(ring)
+        k, other = 30, 96 - ring
+        raw = np.clip(edges(k, lanes), 1 - 2**k, 2**k - 1)
+        x = p.op("cast", operands(p, kind, raw, 6, k), ring=other)
+        p.op("add", x, x, width=31)
+        y = p.op("cast", x, ring=ring)
+        p.op("cast", p.op("sub", y, y, width=1), ring=other)
+        p.op("reveal", y, name="y", owner="client")
+        return p
+
+    return Case(f"cast-{kind}" + (f"-{lanes}" if lanes else ""), build)
+
+
+def truncate_into(kind, amount, rounding="stochastic"):
+    """From 64 bits into 32: results of up to 30 bits of all operands that have them."""
+
+    def build(ring):
+        p = Program(64)
+        k = min(61, 30 + amount)
+        raw = np.clip(edges(k, 700), 1 - 2**k, 2**k - 1)
+        x = operands(p, kind, raw, amount, k)
+        y = p.op("truncate", x, amount=amount, rounding=rounding, ring=32, width=31)
+        p.op("select", p.op("negative", y), y, width=31)
+        return p
+
+    return Case(f"truncate-into-{rounding}-{kind}-{amount}", build)
+
+
+def cast_early(ring):
+    """A comparison in the smaller ring that starts before the truncation in the larger one ends."""
+    p = Program(64)
+    f, k = 13, 16
+    x = operands(p, "add3", edges(k, 600) << f, f, k + f)
+    y = p.op("cast", p.op("truncate", x, amount=f, width=k), ring=32)
+    y = p.op("select", p.op("negative", y), y, invert=True, width=k)
+    p.op("cast", y, ring=64)
+    return p
+
+
 def linear(kinds):
     def build(ring):
         p = Program(ring)
@@ -372,6 +415,11 @@ CASES = [
     relu(30, 5000, False),
     *(early(k, same) for k in (9, 16, 27) for same in (False, True)),
     Case("select-twice", reuse),
+    *(cast(kind) for kind in KINDS),
+    *(cast("rep", n) for n in (1, 513)),
+    Case("cast-early", cast_early),
+    *(truncate_into(kind, f) for kind in KINDS for f in (1, 11, 32)),
+    *(truncate_into(kind, 11, "exact") for kind in ("add3", "public")),
     *(clamp(*c) for c in CLAMPS),
     Case("clamp-after-truncate", clamp_early),
     *(conv(k, g) for k in CONV_KINDS for g in (1, 2)),

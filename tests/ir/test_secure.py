@@ -235,6 +235,19 @@ def test_shape_ops():
     assert result.width == 25
 
 
+def test_casts_keep_the_number():
+    x = np.array([0, 1, -1, 2**30 - 1, 1 - 2**30], np.int64)
+    for ring, other in ((64, 32), (32, 64)):
+        result, out = apply("cast", {"ring": other}, [sec(x.shape, ring, 8, 30)], x)
+        assert (result.ring, result.frac, result.width) == (other, 8, 30)
+        assert out.tolist() == x.tolist()
+    # Into a smaller ring a truncation keeps what fits it.
+    attrs = {"amount": 8, "ring": 32, "width": 30}
+    result, out = apply("truncate", attrs, [sec(x.shape, 64, 8, 38)], x << 8)
+    assert (result.ring, result.frac) == (32, 0)
+    assert out.tolist() == x.tolist()
+
+
 def test_empty_tensors():
     x = np.zeros((0, 3), np.int64)
     assert apply("add", {"width": 9}, [sec(x.shape)] * 2, x, x)[1].shape == (0, 3)
@@ -266,6 +279,17 @@ BAD = [
         [sec((2,))],
         "unknown rounding 'up'",
     ),
+    ("truncate", {"amount": 9, "ring": 64, "width": 20}, [sec((2,), frac=9)], "too few"),
+    (
+        "truncate",
+        {"amount": 33, "ring": 32, "width": 20},
+        [sec((2,), frac=40)],
+        "leave too few of secure<2, z64, f40, k20, secret> for 32 bits",
+    ),
+    ("cast", {"ring": 32}, [sec((2,), width=31)], "wider than 30 bits"),
+    ("cast", {"ring": 64}, [sec((2,), ring=32, width=31)], "wider than 30 bits"),
+    ("cast", {"ring": 48}, [sec((2,))], "rings have 32 or 64 bits"),
+    ("cast", {"ring": 32}, [BitType((2,))], "needs a secure tensor"),
     ("select", {"width": 20}, [BitType((3,)), sec((2,))], "does not select"),
     ("select", {"width": 20}, [sec((2,)), sec((2,))], "does not select"),
     ("clamp", {"lo": 3, "hi": 2, "width": 20}, [sec((2,))], "empty range"),

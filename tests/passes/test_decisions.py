@@ -1,5 +1,7 @@
 """Errors of models that decide: what is too close to tell is no error, everything else is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,39 @@ def test_a_decision_against_a_clear_margin_counts():
         assert run.outputs["floor"][0, 0] == 0.0
         assert (want["floor"][0, 0] == 1.0) == counts
         assert program.decides
+
+
+@pytest.mark.parametrize("max_error", [2.0**-7, 1e-4])
+@pytest.mark.parametrize("disclose", ["per-tensor", "none"])
+def test_what_is_compared_keeps_the_budget_too(max_error, disclose):
+    """Without a close decision among the samples, every format would do for the decisions alone."""
+    rng = np.random.default_rng(1)
+    o = Maker("tensor")
+    x = o("input", name="x", shape=(4, 5))
+    w = o("weight", name="w", shape=(5, 5))
+    scores = o("matmul", x, w)
+    o("output", o("argmax", scores, axis=1, keepdims=False), name="best", owner="client")
+    constants = {"w": rng.normal(size=(5, 5)).astype(np.float32)}
+    options = FormatOptions(max_error=max_error, input_ranges={"x": (-4, 4)}, disclose=disclose)
+    if disclose == "none" and max_error == 1e-4:
+        # No more than 16 bits are tried there, and 8 would decide at random.
+        with pytest.raises(MpccError, match="E-range-error"):
+            analyse_declared(o.module, constants, (), replace(options, fraction_bits=8))
+        return
+    choose = analyse_declared if disclose == "none" else analyse
+    phi = choose(o.module, constants, (), options).phi
+    assert 2.0**-phi.frac < max_error
+    program = Program(o.module, constants, phi, options)
+    for seed in range(20):
+        sample = {"x": rng.uniform(-1, 1, (4, 5))}
+        real_scores = sample["x"] @ constants["w"]
+        best = real_scores.argmax(axis=1)
+        margin = np.sort(real_scores, axis=1)
+        run = program.run(sample, seed)
+        clear = margin[:, -1] - margin[:, -2] > 2 * max_error
+        assert (run.outputs["best"][clear] == best[clear]).all()
+        program.reference(sample, run)
+        assert 0 < program.compared_error <= 1
 
 
 def test_errors_do_not_grow_in_a_network():

@@ -30,7 +30,8 @@ def test_a_round_is_saved_where_it_costs_less_than_its_bytes():
 
 
 @pytest.mark.parametrize(
-    ("width", "bits"), [(16, 150), (15, 139), (8, 54), (28, 235), (32, 277), (45, 416), (62, 623)]
+    ("width", "bits"),
+    [(8, 32), (15, 81), (16, 89), (20, 89), (28, 135), (32, 159), (45, 245), (62, 378)],
 )
 def test_bits_of_plans(width, bits):
     """docs/protocols.md prints these."""

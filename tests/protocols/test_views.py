@@ -13,7 +13,7 @@ import pytest
 from mpcc.ir.ops import party
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Add3, Pair
-from mpcc.protocols.rep3 import bits, comparison, linear, select, sharing, truncation
+from mpcc.protocols.rep3 import bits, cast, comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.carry import Plan
 from mpcc.protocols.rep3.sharing import ROLES
 from tests.protocols.tiny import (
@@ -30,13 +30,14 @@ def signed(word, ring):
     return (word + (1 << (ring - 1))) % (1 << ring) - (1 << (ring - 1))
 
 
-def check(monkeypatch, ring, role, record, secrets, settings=2):
+def check(monkeypatch, ring, role, record, secrets, settings=2, result=None):
     """Run a step for every receiver, secret and coin.
 
     Args:
         record: (recording, secret) -> (share, expected word per lane given the environment).
         secrets: receiver -> groups of secrets; within a group, the receiver's operands are equal.
         settings: assignments tried for the coins that the receiver knows.
+        result: ring of the result, if it is another.
     """
     for place in COMPUTE_PLACES:
         with any_ring(monkeypatch):
@@ -53,7 +54,7 @@ def check(monkeypatch, ring, role, record, secrets, settings=2):
                     known = np.random.default_rng(seed)
                     coins = coins_for(recording.streams(), place, lanes, known)
                     env = recording.evaluate(coins)
-                    np.testing.assert_array_equal(opened(share, env, ring), expected(env))
+                    np.testing.assert_array_equal(opened(share, env, result or ring), expected(env))
                     view, size = recording.view(env, place)
                     assert size <= unknown
                     counts = np.bincount(view.astype(np.int64), minlength=1 << size)
@@ -181,6 +182,51 @@ def test_truncate_exact(monkeypatch, kind):
     check(monkeypatch, 3, 1, record, secrets, settings=1)
 
 
+# --- changes of the ring -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", range(len(ROLES)))
+@pytest.mark.parametrize(("ring", "to"), [(3, 4), (3, 5), (4, 5)])
+def test_widen(monkeypatch, role, ring, to):
+    """All values below 2^(ring-2), in a ring of more bits."""
+
+    def record(r, parts):
+        value = signed(sum(parts) % (1 << ring), ring)
+        return cast.widen(r.builder, r.rep(parts), to), constant(value % (1 << to))
+
+    top = 1 << (ring - 2)
+    secrets = replicated(ring, range(1 - top, top), ((0, 0), (3, 1), (7, 6), (4, 4)))
+    check(monkeypatch, ring, role, record, secrets, settings=1, result=to)
+
+
+@pytest.mark.parametrize("role", [0, 3])
+@pytest.mark.parametrize(("amount", "to"), [(1, 2), (2, 2), (1, 3)])
+@pytest.mark.parametrize("kind", ["add3", "rep"])
+def test_truncate_into(monkeypatch, role, amount, to, kind):
+    """All values whose result fits, from a ring of 4 bits."""
+
+    def record(r, parts):
+        share = cast.truncate_into(r.builder, getattr(r, kind)(parts), amount, to)
+        share, expected = truncated(4, amount, parts, r, share)
+        return share, lambda env: expected(env) % (1 << to)
+
+    if kind == "add3":
+        secrets = additive(4, range(-8, 8), (0, 11))
+    else:
+        secrets = replicated(4, range(-8, 8), ((0, 0), (3, 9), (15, 8)))
+    check(monkeypatch, 4, role, record, secrets, settings=1, result=to)
+
+
+def test_narrow(monkeypatch):
+    """No message; the components are those of the value modulo 2^2."""
+
+    def record(r, parts):
+        return cast.narrow(r.builder, r.rep(parts), 2), constant(sum(parts) % 4)
+
+    secrets = replicated(4, range(-8, 8), ((0, 0), (3, 9), (15, 8)))
+    check(monkeypatch, 4, 0, record, secrets, result=2)
+
+
 # --- select --------------------------------------------------------------------------------------
 
 
@@ -239,7 +285,7 @@ PLANS = [
     Plan((1, 1), (1, 1)),
     Plan((1, 1, 1), (2, 1)),
 ]
-SMALL = [p for p in PLANS if p.table_planes <= 8]
+SMALL = [p for p in PLANS if p.dealt_planes <= 4]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +306,9 @@ def test_comparison(monkeypatch, plan, sign):
 
     def secrets(place):
         words, known = list(range(1 << ring)), [1, (1 << k) - 1]
-        if plan.table_planes > 8:  # keep the largest enumerations short
+        if (
+            plan.dealt_planes > 4 or plan.levels == 2 or len(plan.blocks) > 2
+        ):  # keep the largest enumerations short
             words, known = [0, (1 << ring) - 1], [(1 << k) - 1]
         if place == q0:
             return [[(a, b) for b in words] for a in known]

@@ -65,7 +65,8 @@ class Recording:
         found = {}
         for op in self.function.walk("party.draw_ring", "party.draw_bits"):
             type_ = op.result.type
-            bits = type_.planes if isinstance(type_, BitsType) else self.ring
+            assert isinstance(type_, BitsType | RingType)
+            bits = type_.planes if isinstance(type_, BitsType) else type_.ring
             found[op.attrs["key"], op.attrs["stream"]] = bits
         return found
 
@@ -84,7 +85,7 @@ class Recording:
             types = [v.type for v in op.operands]
             result = party_definition(op).evaluate(op.attrs, types, type_, *args)
             if isinstance(type_, RingType):
-                result = result.astype(np.uint64) & np.uint64((1 << self.ring) - 1)
+                result = result.astype(np.uint64) & np.uint64((1 << type_.ring) - 1)
             env[op.result] = result
         return env
 
@@ -98,7 +99,8 @@ class Recording:
             if isinstance(type_, BitsType):
                 words, bits = unpack(env[op.result], type_), type_.planes
             else:
-                words, bits = env[op.result], self.ring
+                assert isinstance(type_, RingType)
+                words, bits = env[op.result], type_.ring
             total |= words << np.uint64(used)
             used += bits
         return total, used

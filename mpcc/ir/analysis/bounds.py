@@ -157,7 +157,7 @@ def _rule(
         a, b = operands
         return _Known(a.size + b.size, a.error + b.error, a.spread + b.spread)
     (*_, x) = operands
-    if definition in (secure.ShiftLeft, secure.Clamp, secure.FromBit):
+    if definition in (secure.ShiftLeft, secure.Clamp, secure.FromBit, secure.Cast):
         return x
     if definition is secure.Truncate:
         # Each run is within one unit of the quotient. Equal operands round to neighbours.

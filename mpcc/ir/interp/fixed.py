@@ -116,7 +116,7 @@ def simulate(
 
     Args:
         module: a verified secure module.
-        weights: raw int64 arrays of the ``secure.weight`` ops, by name.
+        weights: raw words of the ``secure.weight`` ops, signed or not, by name.
         inputs: real arrays of the ``secure.input`` ops, by name.
         rounding: what coin g a stochastic truncation by ``a`` bits uses, per element:
             ``floor``: 0; ``random``: uniform from a generator seeded with ``seed``; ``worst``:
@@ -195,7 +195,7 @@ def _sources(
                 Diagnostic("E-run-shape", f"shape {array.shape}, not {attrs['shape']}", where)
             )
         elif not is_input:
-            raw[op] = array.astype(np.int64)
+            raw[op] = secure.wrap(array.astype(np.int64), attrs["ring"])
         elif not bool(np.all((array >= attrs["lo"]) & (array <= attrs["hi"]))):
             problems.append(
                 Diagnostic(

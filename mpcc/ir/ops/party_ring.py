@@ -29,6 +29,7 @@ __all__ = [
     "Add",
     "AddConst",
     "BitSlice",
+    "Cast",
     "FromBits",
     "LowBits",
     "MaskBy",
@@ -193,6 +194,26 @@ class LowBits(_RingUnary):
         cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
     ) -> Array:
         return args[0] & args[0].dtype.type(2 ** attrs["count"] - 1)
+
+
+class Cast(PartyOperation):
+    """x modulo 2^ring: its low bits in a smaller ring, zeros above them in a larger one."""
+
+    name = "party.cast"
+    operands = ("x",)
+    attributes = {"ring": RING_ATTR}
+    elementwise = True
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        x = ring_type(cls, types[0])
+        return (ring_result(cls, x.shape, attrs["ring"], x.place),)
+
+    @classmethod
+    def evaluate(
+        cls, attrs: Attributes, operands: Sequence[Type], result: PartyType, *args: Array
+    ) -> Array:
+        return args[0].astype(word_dtype(attrs["ring"]))
 
 
 # --- ring and bits -------------------------------------------------------------------------------

@@ -39,6 +39,11 @@ class Program:
         constants: its weights by name.
         phi: its formats.
         options: those of the analysis.
+
+    Attributes:
+        compared_error: largest error of anything that was compared, rounded down or the like in the
+            last run that :meth:`reference` was told of, in units of the error budget. Decisions
+            with a margin above twice the budget are the float model's only if this is at most 1.
     """
 
     def __init__(
@@ -54,10 +59,19 @@ class Program:
         index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
         # The jumping result is the last one.
         self._jumps: dict[Op, tuple[int, Value]] = {}
+        # Of every real operand of such an op: operand number, place of what it became, its value.
+        self._compared: dict[Op, list[tuple[int, int, Value]]] = {}
+        self.compared_error = 0.0
+        self._unit = 2.0**-phi.frac
         for op in module.main.ops:
             if op.definition is not tensor.Output and declaration(op).discontinuous:
                 lowered = lowering.lowered(op.results[-1])
                 self._jumps[op] = (index[lowered], lowered)
+                self._compared[op] = [
+                    (k, index[found], found)
+                    for k, value in enumerate(op.operands)
+                    if is_real(value) and (found := lowering.produced(value)) is not None
+                ]
 
     @property
     def decides(self) -> bool:
@@ -67,6 +81,7 @@ class Program:
     def run(self, sample: Mapping[str, Array], seed: int) -> Simulation:
         """A run with random coins; what it decided is kept."""
         keep = {i for i, _ in self._jumps.values()}
+        keep |= {i for compared in self._compared.values() for _, i, _ in compared}
         return simulate(
             self.secure,
             self.weights,
@@ -79,6 +94,7 @@ class Program:
 
     def reference(self, sample: Mapping[str, Array], run: Simulation) -> dict[str, Array]:
         """Float outputs with the program's clamps, and with its decisions where they are open."""
+        self.compared_error = 0.0
 
         def decide(op: Op, results: tuple[Array, ...], operands: list[Array]) -> tuple[Array, ...]:
             if op not in self._jumps:
@@ -90,10 +106,19 @@ class Program:
             size = max((float(np.abs(a).max(initial=0.0)) for a in reals), default=0.0)
             # As for outputs: beyond 2^8 an absolute budget is finer than binary32.
             tolerance = self.tolerance * max(1.0, size / 256)
+            for k, i, became in self._compared[op]:
+                away = np.abs(_numbers(became, run.raw[i]) - operands[k])
+                error = float(away.max(initial=0.0)) + self._truncation(became)
+                self.compared_error = max(self.compared_error, error / tolerance)
             open_ = declaration(op).allows(op.attrs, operands, found, tolerance)
             return (*results[:-1], np.where(open_, found, own).astype(own.dtype))
 
         return clamped_reference(self.module, self.constants, sample, self.clamps, decide)
+
+    def _truncation(self, value: Value) -> float:
+        """What the truncation of a product may add before it is compared."""
+        fine = isinstance(value.type, SecureType) and 2.0**-value.type.frac < self._unit
+        return self._unit if fine else 0.0
 
 
 def _numbers(value: Value, raw: Array) -> Array:

@@ -12,22 +12,28 @@ import numpy.typing as npt
 
 from mpcc.errors import MpccError
 from mpcc.ir.analysis.ranges import Observed
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import BITS_MAX, BITS_MIN, DEFAULT_RANGE, FormatOptions
 from mpcc.passes.lower_tensor_to_secure import range_bits
 
-__all__ = ["FEWEST_FRAC", "Inputs", "input_ranges", "random_samples", "weight_bits"]
+__all__ = ["Inputs", "fewest_frac", "input_ranges", "random_samples", "weight_bits"]
 
 Array = npt.NDArray[Any]
 
-FEWEST_FRAC = 8
-"""Fraction bits of activations and weights are no fewer."""
+_FEWEST_FRAC = {64: 8, 32: 4}
+"""By the smallest ring of a program: fraction bits of activations and weights are no fewer."""
 
 _RANDOM_SAMPLES = 2
 
 _THIN = 4.0
 """How many times larger than the calibration data inputs may be before the user is warned."""
+
+
+def fewest_frac(rings: Rings) -> int:
+    """Fewest fraction bits of activations and weights that are tried."""
+    return _FEWEST_FRAC[32 if rings.others else rings.main]
 
 
 @dataclass(frozen=True)
@@ -124,8 +130,8 @@ def random_samples(
     return samples
 
 
-def weight_bits(module: Module, constants: Mapping[str, Array]) -> int:
-    """Smallest b with |w| < 2^b for every weight.
+def weight_bits(module: Module, constants: Mapping[str, Array], fewest: int) -> int:
+    """Smallest b with |w| < 2^b for every weight, also as encoded with ``fewest`` fraction bits.
 
     Raises:
         MpccError: ``E-range-weights``: a weight is not finite, or too large.
@@ -135,9 +141,7 @@ def weight_bits(module: Module, constants: Mapping[str, Array]) -> int:
         array = np.asarray(constants[op.attrs["name"]], np.float64)
         size = float(np.abs(array).max(initial=0.0))
         # Room for rounding up to 2^bits, at the fewest fraction bits.
-        needed = (
-            range_bits(size + 2.0 ** -(FEWEST_FRAC + 1)) if math.isfinite(size) else BITS_MAX + 1
-        )
+        needed = range_bits(size + 2.0 ** -(fewest + 1)) if math.isfinite(size) else BITS_MAX + 1
         if needed > BITS_MAX:
             raise MpccError.of(
                 "E-range-weights",

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
-from mpcc.ir.analysis.forms import CONST, PRODUCT, declaration, forms, fractions, is_real, kind_of
+from mpcc.errors import Diagnostic
+from mpcc.ir.analysis.forms import (
+    CONST,
+    PRODUCT,
+    Forms,
+    declaration,
+    forms,
+    fractions,
+    is_real,
+    kind_of,
+)
 from mpcc.ir.analysis.ranges import Intervals, Observed
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.secure import MAX_TRUNCATE_SLACK
@@ -18,22 +30,70 @@ from mpcc.ir.types import TensorType
 from mpcc.passes.analysis.inputs import Inputs
 from mpcc.passes.lower_tensor_to_secure import range_bits
 
-__all__ = ["NoFitError", "Ranges"]
+__all__ = ["Misfit", "NoFitError", "Ranges"]
 
 Array = npt.NDArray[Any]
-
-_RING = 64
 
 _GUARD_SLACK = 8
 """Under guarded, a value may be proved this many bits wider than wanted before it is clamped."""
 
 
-class NoFitError(Exception):
-    """At these fraction bits some layer does not fit the ring."""
+@dataclass(frozen=True)
+class Room:
+    """What is left for the range of a value.
 
-    def __init__(self, op: Op, bits: int, room: int) -> None:
-        self.op, self.bits, self.room = op, bits, room
-        super().__init__(op.name)
+    Attributes:
+        bits: of the range.
+        frac: fraction bits beside it.
+        ring: bits of the ring, the value's or one that it goes on to.
+    """
+
+    bits: int
+    frac: int
+    ring: int
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """An op whose range does not fit.
+
+    Attributes:
+        op: the op.
+        bits: of its range, or of the weights'.
+        room: what is left for it.
+    """
+
+    op: Op
+    bits: int
+    room: Room
+
+    def diagnostic(self, fix: str) -> Diagnostic:
+        """What is wrong, and how many fraction bits would fit."""
+        name, room = self.op.name, self.room
+        fits = room.frac - (self.bits - room.bits)
+        would = f"{fits} would fit" if fits >= 0 else "none would fit"
+        what = (
+            f"the range of {name} does not fit the ring of {room.ring} bits: it takes {self.bits} "
+            f"bits where {max(room.bits, 0)} are left beside {room.frac} fraction bits, of which "
+            f"{would}"
+        )
+        return Diagnostic("E-range-fit", what, self.op.loc or name, fix)
+
+
+class NoFitError(Exception):
+    """At these fraction bits some ops do not fit their ring.
+
+    Attributes:
+        misfits: all of them, in the order of the program.
+    """
+
+    def __init__(self, misfits: Sequence[Misfit]) -> None:
+        self.misfits = tuple(misfits)
+        super().__init__(misfits[0].op.name)
+
+    def diagnostics(self, fix: str) -> list[Diagnostic]:
+        """One for every op."""
+        return [misfit.diagnostic(fix) for misfit in self.misfits]
 
 
 class Ranges:
@@ -47,6 +107,7 @@ class Ranges:
         inputs: enforced ranges.
         observed: what the float model did on the calibration data; None without any.
         weight_bits: every weight is below 2^weight_bits.
+        rings: of all ops; None: those that the options ask for.
     """
 
     def __init__(
@@ -58,6 +119,7 @@ class Ranges:
         inputs: Inputs,
         observed: Observed | None,
         weight_bits: int,
+        rings: Rings | None = None,
     ) -> None:
         self.module = module
         self.ops = module.main.ops
@@ -68,7 +130,11 @@ class Ranges:
         self.inputs = inputs
         self.observed = observed
         self.weight_bits = weight_bits
+        self.rings = Rings.chosen(module, options) if rings is None else rings
+        self._ring = self.rings.table(self.ops)
+        self._crossings = self.rings.crossings(module.main)
         self._extra = _extra_bits(self.ops)
+        self._passed = _passed_rings(self.ops, self.rings)
         self.narrowed: tuple[int, int, dict[int, int]] | None = None
 
     def formats(self, frac: int, weight_frac: int) -> Phi:
@@ -86,14 +152,19 @@ class Ranges:
         self.check_fit(ranges, clamps, frac, weight_frac)
         return Phi(
             self.policy,
-            _RING,
+            self.rings.main,
             frac,
             weight_frac,
             self.weight_bits,
             tuple(sorted(self.inputs.bits.items())),
             tuple(sorted(ranges.items())),
             tuple(sorted(clamps.items())),
+            tuple(sorted(self.rings.others)),
         )
+
+    def forms(self, clamps: Mapping[int, int]) -> Forms:
+        """Forms of all values with these clamps; what crosses to another ring is truncated."""
+        return forms(self.module.main, {*clamps, *self._crossings})
 
     def intervals(self, frac: int, weight_frac: int) -> Intervals:
         """What proves ranges, at given fraction bits."""
@@ -149,20 +220,22 @@ class Ranges:
         self.narrowed = (floor, floor, bits)
         return dict(bits)
 
-    def _rooms(self, clamps: Mapping[int, int], frac: int, weight_frac: int) -> dict[Value, int]:
+    def _rooms(self, clamps: Mapping[int, int], frac: int, weight_frac: int) -> dict[Value, Room]:
         """Per value, the range bits that its fraction leaves in the ring."""
-        main = self.module.main
-        table = fractions(main, forms(main, clamps), frac, weight_frac)
-        most = _RING - MAX_TRUNCATE_SLACK
-        return {
-            v: min(most - f, most - frac - self._extra.get(v, 0), BITS_MAX)
-            for v, f in table.items()
-        }
+        table = fractions(self.module.main, self.forms(clamps), frac, weight_frac)
+        rooms: dict[Value, Room] = {}
+        for v, f in table.items():
+            own = Room(min(self._ring[v] - MAX_TRUNCATE_SLACK - f, BITS_MAX), f, self._ring[v])
+            # As an activation it may go on to a smaller ring, and some ops need more bits.
+            ring = self._passed.get(v, self._ring[v])
+            act = Room(ring - MAX_TRUNCATE_SLACK - frac - self._extra.get(v, 0), frac, ring)
+            rooms[v] = min(own, act, key=lambda room: room.bits)
+        return rooms
 
     def _guarded(self, frac: int, weight_frac: int) -> tuple[dict[int, int], dict[int, int]]:
         """Observed ranges, made certain: a clamp behind every truncation that may exceed them."""
         wanted = self._observed_bits()
-        found = forms(self.module.main)
+        found = self.forms({})
         intervals = self.intervals(frac, weight_frac)
         rooms = self._rooms({}, frac, weight_frac)
         bits: dict[int, int] = {}
@@ -173,7 +246,7 @@ class Ranges:
                 continue
             value = op.result
             proved = range_bits(size)
-            if proved <= min(wanted[i] + _GUARD_SLACK, rooms[value]):
+            if proved <= min(wanted[i] + _GUARD_SLACK, rooms[value].bits):
                 # A comparison on some more bits is cheaper than a clamp.
                 bits[i] = max(proved, BITS_MIN)
             elif found.form[value] == PRODUCT:
@@ -200,20 +273,22 @@ class Ranges:
             size = intervals.step(op)
             if i in ranged:
                 b = max(range_bits(size), BITS_MIN)
-                if b > rooms[op.result]:
-                    i = self._clamp_before(op, intervals, clamps, b, rooms[op.result])
-                    rooms = self._rooms(clamps, frac, weight_frac)
-                    continue
+                if b > rooms[op.result].bits:
+                    again = self._clamp_before(op, intervals, clamps)
+                    if again is not None:
+                        i = again
+                        rooms = self._rooms(clamps, frac, weight_frac)
+                        continue
+                    # Nothing is left to clamp: a misfit. What follows may be one by itself.
+                    intervals.clip(op, max(rooms[op.result].bits, BITS_MIN))
                 bits[i] = b
             if i in clamps:
                 intervals.clip(op, clamps[i])
             i += 1
         return bits, clamps
 
-    def _clamp_before(
-        self, op: Op, intervals: Intervals, clamps: dict[int, int], bits: int, room: int
-    ) -> int:
-        """Clamp what feeds ``op``; the index of the first op to propagate again."""
+    def _clamp_before(self, op: Op, intervals: Intervals, clamps: dict[int, int]) -> int | None:
+        """Clamp what feeds ``op``; the first op to propagate again, None if nothing would help."""
         again = len(self.ops)
         for source in _sources(op):
             i = self.index[source]
@@ -221,9 +296,7 @@ class Ranges:
             if i not in clamps and intervals.values[source].magnitude > 2.0**bound:
                 clamps[i] = bound
                 again = min(again, i)
-        if again == len(self.ops):
-            raise NoFitError(op, bits, room)
-        return again
+        return None if again == len(self.ops) else again
 
     def _clamp_bits(self, i: int) -> int:
         if self.observed is None:
@@ -234,13 +307,16 @@ class Ranges:
     def check_fit(
         self, ranges: Mapping[int, int], clamps: Mapping[int, int], frac: int, weight_frac: int
     ) -> None:
-        """NoFitError if a range, or that of the weights, does not fit beside the fraction."""
+        """NoFitError if ranges, or that of the weights, do not fit beside the fraction."""
         rooms = self._rooms(clamps, frac, weight_frac)
-        for i, bits in ranges.items():
-            op = self.ops[i]
-            room = rooms[op.result]
-            if max(bits, self.weight_bits) > room:
-                raise NoFitError(op, max(bits, self.weight_bits), room)
+        misfits = [
+            Misfit(self.ops[i], needed, rooms[value])
+            for i, bits in sorted(ranges.items())
+            for value in self.ops[i].results
+            if (needed := max(bits, self.weight_bits)) > rooms[value].bits
+        ]
+        if misfits:
+            raise NoFitError(misfits)
 
 
 def _extra_bits(ops: Sequence[Op]) -> dict[Value, int]:
@@ -256,6 +332,24 @@ def _extra_bits(ops: Sequence[Op]) -> dict[Value, int]:
             own = declaration(op).extra_bits(op.attrs, type_.shape)
             needed[value] = max(needed.get(value, 0), below, own)
     return needed
+
+
+def _passed_rings(ops: Sequence[Op], rings: Rings) -> dict[Value, int]:
+    """The smallest ring that a value, or what becomes of it without a range of its own, goes to.
+
+    Only of values that leave their ring.
+    """
+    if not rings.others:
+        return {}
+    smallest: dict[Value, int] = {}
+    for i, op in reversed(list(enumerate(ops))):
+        here = rings.of(i)
+        if not kind_of(op).ranged:
+            here = min([here, *(smallest.get(r, here) for r in op.results)])
+        for value in op.operands:
+            smallest[value] = min(smallest.get(value, here), here)
+    made = rings.table(ops)
+    return {v: ring for v, ring in smallest.items() if ring < made[v]}
 
 
 def _sources(op: Op) -> list[Value]:

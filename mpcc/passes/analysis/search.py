@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mpcc.errors import MpccError
+from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.ranges import Observed
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.interp.fixed import Simulation
-from mpcc.ir.phi import FormatOptions, Phi
+from mpcc.ir.phi import RINGS, FormatOptions, Phi
 from mpcc.passes.analysis.decisions import Program, clamped_reference
-from mpcc.passes.analysis.inputs import FEWEST_FRAC, Inputs
+from mpcc.passes.analysis.inputs import Inputs, fewest_frac
 from mpcc.passes.analysis.ranges import NoFitError, Ranges
 
-__all__ = ["SAFETY", "Search"]
+__all__ = ["SAFETY", "Search", "larger_ring"]
 
 Array = npt.NDArray[Any]
 
-_FIRST_FRAC, _PROBE = 16, 6
+_FIRST_FRAC, _PROBES = 16, (6, 3, 1)
 _MOST = 28
 _FRAC_COST, _WEIGHT_FRAC_COST = 11, 3
 """Bits over all links per element and fraction bit: a comparison grows by about 11 bits with every
@@ -30,6 +31,8 @@ bit of its width, a truncation by 3 with every bit that it drops (docs/numbers.m
 
 SAFETY = 2.0
 """The measured error times this must stay within the budget: other inputs err more."""
+
+_LARGER_NODE = "compute it in the larger ring (--ring NODE=64), or allow a larger --max-error"
 
 _SEARCH_SAMPLES = 2
 _CHECK_SAMPLES = 8
@@ -69,8 +72,10 @@ class Search:
         self.samples = samples
         self.observed = observed
         self.measured: dict[str, float] = {}
-        self._fitting: dict[tuple[int, int], Phi | None] = {}
-        self._failure: NoFitError | None = None
+        self._fewest = fewest_frac(ranges.rings)
+        # In 64 bits what has no room for these has none for the digits of a sensible budget.
+        self._probes = _PROBES if larger_ring(ranges.rings) else _PROBES[:1]
+        self._fitting: dict[tuple[int, int], Phi | NoFitError] = {}
         self._clamped: dict[tuple[int, tuple[tuple[int, int], ...]], dict[str, Array]] = {}
 
     def _reference(self, program: Program, n: int, run: Simulation) -> dict[str, Array]:
@@ -102,20 +107,34 @@ class Search:
                 # Beyond 2^8, binary32 models are themselves less exact than an absolute budget.
                 budget = self.options.max_error * max(1.0, scale / 256)
                 worst = max(worst, error * SAFETY / budget)
+            worst = max(worst, program.compared_error * SAFETY)
             if worst > 1 and count == _CHECK_SAMPLES:
                 break
         return worst
 
-    def _fit(self, frac: int, weight_frac: int) -> Phi | None:
-        """Phi at these fraction bits, None if a layer does not fit; computed once."""
+    def _fit(self, frac: int, weight_frac: int) -> Phi | NoFitError:
+        """Phi at these fraction bits, or what does not fit; computed once."""
         key = (frac, weight_frac)
         if key not in self._fitting:
             try:
                 self._fitting[key] = self.ranges.formats(frac, weight_frac)
             except NoFitError as failure:
-                self._failure = failure
-                self._fitting[key] = None
+                self._fitting[key] = failure
         return self._fitting[key]
+
+    def _first(self) -> tuple[int, int, Phi, Phi]:
+        """Two pairs that fit: at f and f + d fraction bits of activations and of weights, (f, d).
+
+        Raises:
+            MpccError: ``E-range-fit``: there are none.
+        """
+        # A product of two activations has twice their fraction, so that either may fit alone.
+        for probe in self._probes:
+            for start in range(_FIRST_FRAC, self._fewest - 1, -1):
+                low, high = self._fit(start, start + probe), self._fit(start + probe, start)
+                if isinstance(low, Phi) and isinstance(high, Phi):
+                    return start, probe, low, high
+        raise self._no_room()
 
     def run(self) -> Phi:
         """The cheapest pair of fraction bits whose measured error meets the budget.
@@ -124,31 +143,25 @@ class Search:
         cheapest pair that this predicts to be good is then measured on more samples, and a and b
         are corrected until measurement agrees.
         """
-        start = _FIRST_FRAC
-        # A product of two activations has twice their fraction, so that either may fit alone.
-        while (low := self._fit(start, start + _PROBE)) is None or (
-            high := self._fit(start + _PROBE, start)
-        ) is None:
-            start -= 1
-            if start < FEWEST_FRAC:
-                raise self._no_room()
+        start, probe, low, high = self._first()
         e1, e2 = self._error(low, _SEARCH_SAMPLES), self._error(high, _SEARCH_SAMPLES)
-        ratio = 2.0**-_PROBE
+        ratio = 2.0**-probe
         a = max(e1 - ratio * e2, 0.0) / (1 - ratio**2) * 2.0**start
         b = max(e2 - ratio * e1, 0.0) / (1 - ratio**2) * 2.0**start
         # Outputs of few elements may hide a term by luck; then only the other would be refined.
         a, b = max(a, b / 64), max(b, a / 64)
-        pairs = [
-            (f, w) for f in range(FEWEST_FRAC, _MOST + 1) for w in range(FEWEST_FRAC, _MOST + 1)
-        ]
+        tried = range(self._fewest, _MOST + 1)
+        pairs = [(f, w) for f in tried for w in tried]
         pairs.sort(key=lambda p: (_FRAC_COST * p[0] + _WEIGHT_FRAC_COST * p[1], p))
         correction, reached = 1.0, math.inf
+        unfit: NoFitError | None = None
         for frac, weight_frac in pairs:
             predicted = a * 2.0**-frac + b * 2.0**-weight_frac
             if predicted * correction > 1:
                 continue
             phi = self._fit(frac, weight_frac)
-            if phi is None:
+            if isinstance(phi, NoFitError):
+                unfit = unfit or phi
                 continue
             error = self._error(phi, _CHECK_SAMPLES)
             reached = min(reached, error)
@@ -156,35 +169,44 @@ class Search:
                 return phi
             if predicted > 0:
                 correction = max(correction, error / predicted)
-        raise self._no_precision(reached)
+        raise self._no_precision(reached, unfit)
 
-    def _no_precision(self, reached: float) -> MpccError:
+    def _no_precision(self, reached: float, unfit: NoFitError | None) -> MpccError:
+        """Why no pair will do; ``unfit``: what the cheapest one fine enough does not fit."""
         # Without a pair that was predicted to do, the finest one tells how far it goes.
         if not math.isfinite(reached):
-            finest = max((k for k, v in self._fitting.items() if v is not None), key=sum)
-            phi = self._fitting[finest]
-            assert phi is not None
-            reached = self._error(phi, _SEARCH_SAMPLES)
-        worst = "" if self._failure is None else self._failure.op.loc or self._failure.op.name
-        return MpccError.of(
+            fitting = [v for v in self._fitting.values() if isinstance(v, Phi)]
+            finest = max(fitting, key=lambda phi: phi.frac + phi.weight_frac)
+            reached = self._error(finest, _SEARCH_SAMPLES)
+        failures = [v for v in self._fitting.values() if isinstance(v, NoFitError)]
+        op = failures[-1].misfits[0].op if failures else None
+        worst = "" if op is None else op.loc or op.name
+        first = Diagnostic(
             "E-range-error",
             f"no format keeps every output within {self.options.max_error:g}; about "
             f"{reached * self.options.max_error:.2g} can be promised",
             worst and f"the widest range is that of {worst}",
             "give --calibrate DATA.npz or a narrower --input-range, or allow a larger error "
-            "with --max-error",
+            "with --max-error" + larger_ring(self.ranges.rings),
         )
+        if unfit is None or not larger_ring(self.ranges.rings):
+            return MpccError(first)
+        return MpccError(first, *unfit.diagnostics(_LARGER_NODE))
 
     def _no_room(self) -> MpccError:
-        assert self._failure is not None
-        op, failure = self._failure.op, self._failure
-        return MpccError.of(
-            "E-range-fit",
-            f"the range of {op.name} does not fit the ring: it takes {failure.bits} bits where "
-            f"{failure.room} are left beside the fraction",
-            op.loc or f"op {self.ranges.index[op.results[0]]}",
-            "give --calibrate DATA.npz, or a narrower --input-range",
-        )
+        # The first search ended with the fewest bits of all, one of which did not fit.
+        few, more = self._fewest, self._fewest + self._probes[-1]
+        found = [self._fit(few, more), self._fit(more, few)]
+        failure = next(f for f in found if isinstance(f, NoFitError))
+        fix = "give --calibrate DATA.npz, or a narrower --input-range"
+        return MpccError(*failure.diagnostics(fix + larger_ring(self.ranges.rings)))
+
+
+def larger_ring(rings: Rings) -> str:
+    """What else would help against widths that do not fit, for an error's advice."""
+    if not rings.others and rings.main == max(RINGS):
+        return ""
+    return ", or compute such nodes in the larger ring: --ring NODE=64, or --ring 64 for all"
 
 
 def _spread(total: int, count: int) -> list[int]:

@@ -25,6 +25,7 @@ from mpcc.ir.analysis.forms import (
     kind_of,
     multiplier_is_weight,
 )
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.define import Attributes, InferenceError, Operation
 from mpcc.ir.ops import secure, tensor
@@ -70,16 +71,28 @@ class Lowering:
         self.target = Module("secure", {"range_policy": phi.policy})
         self._clamps = dict(phi.clamps)
         self._ranges = dict(phi.ranges)
+        self._rings = Rings.of_phi(phi)
+        self._ring = phi.ring
         self._plain: dict[Value, Value] = {}
         self._activation: dict[Value, Value] = {}
-        self._constant: dict[tuple[Value, int], Value] = {}
-        self._words: dict[Value, Value] = {}
+        self._constant: dict[tuple[Value, int, int], Value] = {}
+        self._cast: dict[tuple[Value, int], Value] = {}
+        self._words: dict[tuple[Value, int], Value] = {}
         self._bits: dict[Value, int] = {}
         self._index: dict[Value, int] = {}
-        self._names: dict[str, int] = {}
+        self._names: dict[str, tuple[int, int]] = {}
         if not set(self._clamps) <= {i for i, op in enumerate(self.source.ops) if op.results}:
             raise self._mismatch("a clamp on an op without a result")
-        self._forms: Forms = forms(self.source, self._clamps)
+        crossings = self._rings.crossings(self.source)
+        self._leaves = self._rings.leaving(self.source)
+        self._forms: Forms = forms(self.source, {*self._clamps, *crossings})
+        computed = {
+            i
+            for i, op in enumerate(self.source.ops)
+            if any(self._forms.form[v] != CONST for v in op.results)
+        }
+        if not self._rings.others <= computed:
+            raise self._mismatch("a ring of an op that takes none")
 
     def run(self) -> Module:
         """The lowered module.
@@ -99,6 +112,10 @@ class Lowering:
         """What a value that is no constant became, as produced; after :meth:`run`."""
         return self._plain[value]
 
+    def produced(self, value: Value) -> Value | None:
+        """Like :meth:`lowered`; None for a constant, which is encoded where it is used."""
+        return self._plain.get(value)
+
     def _mismatch(self, what: str) -> MpccError:
         return MpccError.of("E-phi-mismatch", f"the formats are for another model: {what}")
 
@@ -114,6 +131,10 @@ class Lowering:
         kind = kind_of(op)
         if kind.ranged != (index in self._ranges):
             raise self._mismatch(f"op {index} is {op.name}")
+        self._ring = self._rings.of(index)
+        if kind is Kind.OUTPUT:
+            # Opened in the ring that it was computed in.
+            self._ring = self._rings.of(self._index.get(op.operands[0], index))
         results = self._rule(op)(self, op, self._operands(op, kind))
         for value, lowered in zip(op.results, results, strict=True):
             self._plain[value] = lowered
@@ -159,6 +180,11 @@ class Lowering:
 
     # --- for rules ---
 
+    @property
+    def ring(self) -> int:
+        """Bits of the ring in which the op being lowered is computed."""
+        return self._ring
+
     def emit(
         self,
         definition: type[Operation],
@@ -195,12 +221,22 @@ class Lowering:
         return self.spread(x, shape, loc)
 
     def word(self, bit: Value, loc: str) -> Value:
-        """Truth values as words 0 and 1 of no fraction; a bit is converted once."""
+        """Truth values as words 0 and 1 of no fraction; a bit is converted once in each ring."""
         if isinstance(bit.type, SecureType):
-            return bit
-        if bit not in self._words:
-            self._words[bit] = self.emit(secure.FromBit, [bit], {"ring": self.phi.ring}, loc)
-        return self._words[bit]
+            return self.cast(bit, loc)
+        key = (bit, self.ring)
+        if key not in self._words:
+            self._words[key] = self.emit(secure.FromBit, [bit], {"ring": self.ring}, loc)
+        return self._words[key]
+
+    def cast(self, x: Value, loc: str) -> Value:
+        """A number in the ring of the op being lowered; bits have none."""
+        if not isinstance(x.type, SecureType) or x.type.ring == self.ring:
+            return x
+        key = (x, self.ring)
+        if key not in self._cast:
+            self._cast[key] = self.emit(secure.Cast, [x], {"ring": self.ring}, loc)
+        return self._cast[key]
 
     def index(self, op: Op) -> int:
         """The op's number, by which Phi calls it."""
@@ -215,12 +251,16 @@ class Lowering:
         return self.width(self._ranges[self.index(op)], frac)
 
     def act(self, value: Value) -> Value:
-        """The value at the activations' fraction, truncated and clamped if need be; made once."""
+        """The value as an activation in the ring of the op being lowered."""
+        if self._forms.form[value] == CONST:
+            return self.const(value, self.phi.frac)
+        return self.cast(self._truncated(value), _loc(value))
+
+    def _truncated(self, value: Value) -> Value:
+        """The value in its own ring, truncated and clamped if need be; made once."""
         if value in self._activation:
             return self._activation[value]
         frac, loc = self.phi.frac, _loc(value)
-        if self._forms.form[value] == CONST:
-            return self.const(value, frac)
         x = self._plain[value]
         if self._forms.form[value] in (BIT, POSITION):
             return x
@@ -234,6 +274,9 @@ class Lowering:
                 width = type_.ring - amount
             rounding = "exact" if value in self._forms.exact else "stochastic"
             attrs = {"amount": amount, "rounding": rounding, "width": width}
+            if clamp is None and value in self._leaves and type_.ring - amount >= self.ring:
+                # A truncation into the smaller ring is cheaper than one inside the larger.
+                attrs["ring"] = self.ring
             x = self.emit(secure.Truncate, [x], attrs, loc)
         if clamp is not None:
             width = self.width(clamp, frac)
@@ -244,8 +287,9 @@ class Lowering:
 
     def const(self, value: Value, frac: int) -> Value:
         """A constant, possibly moved by structural ops, encoded with ``frac`` fraction bits."""
-        if (value, frac) in self._constant:
-            return self._constant[value, frac]
+        key = (value, frac, self.ring)
+        if key in self._constant:
+            return self._constant[key]
         op = value.op
         assert op is not None
         results: Sequence[Value]
@@ -254,18 +298,20 @@ class Lowering:
         else:
             operands = [self.const(v, frac) for v in op.operands]
             results = self._rule(op)(self, op, operands)
-        self._constant.update({(v, frac): r for v, r in zip(op.results, results, strict=True)})
-        return self._constant[value, frac]
+        made = zip(op.results, results, strict=True)
+        self._constant.update({(v, frac, self.ring): r for v, r in made})
+        return self._constant[key]
 
     def _weight(self, op: Op, frac: int) -> Value:
         name = op.attrs["name"]
-        if self._names.setdefault(name, frac) != frac:
-            name = f"{name}:f{frac}"
+        if self._names.setdefault(name, (frac, self.ring)) != (frac, self.ring):
+            # encode_weights cuts this off again.
+            name = f"{name}:f{frac}" + ("" if self.ring == self.phi.ring else f"z{self.ring}")
         attrs = {
             "name": name,
             "owner": op.attrs["owner"],
             "shape": op.attrs["shape"],
-            "ring": self.phi.ring,
+            "ring": self.ring,
             "frac": frac,
             "width": self.width(self.phi.weight_bits, frac),
         }
@@ -275,7 +321,7 @@ class Lowering:
         """The value at a fraction and shape, widened and broadcast if need be; bits as they are."""
         loc = _loc(value)
         if self._forms.form[value] in (BIT, POSITION):
-            return self._plain[value]
+            return self.cast(self._plain[value], loc)
         if self._forms.form[value] == CONST:
             x = self.const(value, frac)
         else:
@@ -293,7 +339,9 @@ class Lowering:
         form = self._forms.taken(value)
         if form == ACT:
             return self.act(value)
-        return self.const(value, self.phi.frac) if form == CONST else self._plain[value]
+        if form == CONST:
+            return self.const(value, self.phi.frac)
+        return self.cast(self._plain[value], _loc(value))
 
 
 def secure_type(value: Value) -> SecureType:

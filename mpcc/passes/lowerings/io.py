@@ -27,7 +27,7 @@ def _input(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]
         "name": name,
         "owner": op.attrs["owner"],
         "shape": op.attrs["shape"],
-        "ring": phi.ring,
+        "ring": lowering.ring,
         "frac": phi.frac,
         "width": lowering.result_width(op, phi.frac),
         "lo": float(lo),

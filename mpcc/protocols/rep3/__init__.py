@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mpcc.ir.core import Op
 from mpcc.protocols.base import Add3, Builder, Protocol
-from mpcc.protocols.rep3 import bits, comparison, linear, select, sharing, truncation
+from mpcc.protocols.rep3 import bits, cast, comparison, linear, select, sharing, truncation
 from mpcc.protocols.rep3.linear import Secret
 
 __all__ = ["Rep3"]
@@ -28,7 +28,14 @@ class Rep3(Protocol):
     name = "rep3"
     summary = "replicated secret sharing among three parties"
     threat_model = "semi-honest, at most one of the three parties curious; owners are honest"
-    steps = (*sharing.STEPS, *truncation.STEPS, *comparison.STEPS, *select.STEPS, *bits.STEPS)
+    steps = (
+        *sharing.STEPS,
+        *truncation.STEPS,
+        *comparison.STEPS,
+        *select.STEPS,
+        *bits.STEPS,
+        *cast.STEPS,
+    )
     rules = {
         "secure.input": sharing.rule_input,
         "secure.weight": sharing.rule_weight,
@@ -41,7 +48,8 @@ class Rep3(Protocol):
         "secure.shift_left": linear.rule_linear,
         "secure.scale": linear.rule_linear,
         "secure.reduce_sum": linear.rule_linear,
-        "secure.truncate": truncation.rule_truncate,
+        "secure.truncate": cast.rule_truncate,
+        "secure.cast": cast.rule_cast,
         "secure.negative": comparison.rule_negative,
         "secure.select": select.rule_select,
         "secure.from_bit": select.rule_from_bit,

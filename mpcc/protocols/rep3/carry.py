@@ -21,7 +21,7 @@ from mpcc.ir.types import bits_bytes
 __all__ = ["Combine", "Plan", "plan"]
 
 MAX_BLOCK = 4
-"""Bits of a block: its tables have 2^MAX_BLOCK entries."""
+"""Bits of a block: 2^MAX_BLOCK - 1 bits are dealt for it."""
 
 MAX_GROUP = 4
 """Blocks of a group where bits matter: the expansion has about 2^MAX_GROUP products."""
@@ -150,9 +150,9 @@ class Plan:
         return sum(self.blocks)
 
     @property
-    def table_planes(self) -> int:
-        """Entries of all tables."""
-        return sum((2 if i else 1) << w for i, w in enumerate(self.blocks))
+    def dealt_planes(self) -> int:
+        """Shared bits of all blocks: [alpha >= 1], ..., [alpha >= 2^w - 1] of each."""
+        return sum((1 << w) - 1 for w in self.blocks)
 
     @property
     def outputs(self) -> int:
@@ -161,8 +161,8 @@ class Plan:
 
     @property
     def bits(self) -> int:
-        """Bits per lane over all links."""
-        return sum(self.planes().values())
+        """Bits per lane over all links, for a sign."""
+        return sum(self.planes(sign=True).values())
 
     @property
     def first(self) -> Combine:
@@ -174,19 +174,21 @@ class Plan:
         """Level 2, over groups."""
         return _combine((len(self.groups),))
 
-    def planes(self) -> dict[str, int]:
+    def planes(self, sign: bool) -> dict[str, int]:
         """Bits per lane of each message.
 
-        Round 1: ``index`` (q0 -> q2) and ``tables`` (q1 -> q2); round 2: ``open`` (q2 -> q0);
-        round 3: ``close`` (q0 -> q2), 0 with one level.
+        Round 1: ``tables`` (q0 -> q2) and ``mask`` (q1 -> q2), which is empty for a single block;
+        round 2: ``open`` (q2 -> q1); round 3: ``close`` (q1 -> q2), 0 with one level.
+
+        Args:
+            sign: whether a bit of a + b is wanted, not the carry alone.
         """
         first, second = self.first, self.second
         two = self.levels == 2
+        products = len(first.products) + (len(second.products) if two else 0)
         return {
-            "index": self.width + len(first.factors),
-            "tables": self.table_planes
-            + len(first.products)
-            + (len(second.products) if two else 0),
+            "tables": self.dealt_planes + products + sign,
+            "mask": len(first.factors),
             "open": len(first.factors) + (len(second.factors) if two else 1),
             "close": len(second.factors) + 1 if two else 0,
         }
@@ -198,15 +200,13 @@ def _combine(groups: tuple[int, ...]) -> Combine:
 
 
 def _spread(width: int, count: int) -> tuple[int, ...] | None:
-    """Bits of ``count`` blocks, at most MAX_BLOCK each, with the fewest table entries."""
+    """Bits of ``count`` blocks, at most MAX_BLOCK each, with the fewest dealt bits."""
     blocks = [1] * count
     if not count <= width <= count * MAX_BLOCK:
         return None
     for _ in range(width - count):
-        # One bit more doubles a table; the lowest block has one table, the others two.
-        room = [i for i in range(count) if blocks[i] < MAX_BLOCK]
-        best = min(room, key=lambda i: ((2 if i else 1) << blocks[i], i))
-        blocks[best] += 1
+        # One bit more doubles what a block deals.
+        blocks[blocks.index(min(blocks))] += 1
     return tuple(blocks)
 
 
@@ -247,7 +247,7 @@ def plan(width: int, lanes: int) -> Plan:
         raise ValueError(f"no carry plan for {width} bits")
 
     def price(candidate: Plan) -> int:
-        busiest = max(candidate.planes().values())
+        busiest = max(candidate.planes(sign=True).values())
         return bits_bytes(lanes, busiest) + candidate.levels * ROUND_PRICE
 
     return min(_best(width).values(), key=price)

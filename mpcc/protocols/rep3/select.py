@@ -66,7 +66,14 @@ def select(builder: Builder, bit: PairBit, x: Rep) -> Rep:
     def cost(role: Role) -> Cost:
         return select_cost(role=role, lanes=size, ring=ring)
 
-    role = b.role("select", _bit_roles(bit), cost)
+    def ready(role: Role) -> tuple[int, ...]:
+        q0, q1, q2 = role
+        at_q0 = b.rounds(bit.u, x.shared(q0, q1), x.shared(q0, q2))
+        at_q1 = b.rounds(bit.v[q1], x.shared(q1, q0), x.shared(q1, q2))
+        at_q2 = b.rounds(bit.v[q2], x.shared(q2, q0), x.shared(q2, q1))
+        return (max(at_q0 + 1, at_q1 + 1, at_q2) + 1,)
+
+    role = b.role("select", _bit_roles(bit), cost, ready)
     b.charge(cost(role))
     q0, q1, q2 = role
     r, r1 = b.draw_ring((q0, q1), shape, ring), b.draw_ring((q0, q1), shape, ring)
@@ -155,7 +162,11 @@ def rule_from_bit(builder: Builder, op: Op, operands: Sequence[PairBit]) -> Rep:
     def cost(role: Role) -> Cost:
         return bit_to_ring_cost(role=role, lanes=element_count(shape), ring=ring)
 
-    role = builder.role("bit", _bit_roles(bit), cost)
+    def ready(role: Role) -> tuple[int, ...]:
+        at = [builder.rounds(bit.u), *(builder.rounds(bit.v[q]) for q in role[1:])]
+        return (max(at[0] + 1, at[1] + 1, at[2]) + 1,)
+
+    role = builder.role("bit", _bit_roles(bit), cost, ready)
     builder.charge(cost(role))
     return bit_to_ring(builder, role, bit, shape, ring)
 

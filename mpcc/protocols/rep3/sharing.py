@@ -237,7 +237,11 @@ def open_to(builder: Builder, x: Secret, owner: str) -> Value:
     def cost(role: Role) -> Cost:
         return reveal_rep_cost(owner=owner, role=role, lanes=size, ring=ring)
 
-    role = builder.role("reveal", ROLES, cost)
+    def ready(role: Role) -> tuple[int, ...]:
+        q0, q1, q2 = role
+        return (1 + builder.rounds(x.shared(q0, q1), x.shared(q0, q2), x.shared(q1, q2)),)
+
+    role = builder.role("reveal", ROLES, cost, ready)
     builder.charge(cost(role))
     q0, q1, q2 = role
     r = builder.draw_ring((q0, q1), ring_shape(some), ring)

@@ -25,8 +25,13 @@ from mpcc.protocols.base import (
     ring_shape,
     secure_type,
 )
-from mpcc.protocols.rep3.carry import plan
-from mpcc.protocols.rep3.comparison import carry, compare_cost
+from mpcc.protocols.rep3.comparison import (
+    bit_roles,
+    carry,
+    carry_rounds,
+    compare_cost,
+    pair_rounds,
+)
 from mpcc.protocols.rep3.linear import Secret, lift, sum_or_difference
 from mpcc.protocols.rep3.select import bit_to_ring, bit_to_ring_cost
 from mpcc.protocols.rep3.sharing import ROLES
@@ -48,23 +53,17 @@ def truncate_cost(*, role: Role, lanes: int, ring: int, amount: int, replicated:
     return Cost(2, {(q0, q2): word + low, (q1, q2): exchange, (q2, q1): exchange})
 
 
-def _bit_role(role: Role, amount: int, lanes: int) -> Role:
-    """Role of the conversion of the carry bit: u is at q0 after one level, at q2 after two."""
-    q0, q1, q2 = role
-    return role if plan(amount, lanes).levels == 1 else (q2, q1, q0)
-
-
 def truncate_exact_cost(
     *, role: Role, lanes: int, ring: int, amount: int, replicated: bool
 ) -> Cost:
     """The stochastic steps, beside the carry of the low bits and its conversion to the ring.
 
-    Rounds: 0 (replicated) or 1, plus 2 or 3 for the carry, plus 2.
+    Rounds: 2 or 3 for the carry, one more from Add3 unless it has a single block, and 2.
     """
     steps = truncate_cost(role=role, lanes=lanes, ring=ring, amount=amount, replicated=replicated)
-    low = compare_cost(role=role, lanes=lanes, width=amount)
-    bit = bit_to_ring_cost(role=_bit_role(role, amount, lanes), lanes=lanes, ring=ring)
-    start = Cost(0 if replicated else 1)
+    low = compare_cost(role=role, lanes=lanes, width=amount, sign=False)
+    bit = bit_to_ring_cost(role=bit_roles(role, amount, lanes), lanes=lanes, ring=ring)
+    start = Cost(carry_rounds(amount, lanes, 0, *((0, 0) if replicated else (1, 1))) - low.rounds)
     return start.then(low).then(bit).beside(steps)
 
 
@@ -95,6 +94,14 @@ def _shared_pair(builder: Builder, x: Rep | Add3, role: Role, offset: int) -> Pa
         }
         a = builder.sub(builder.sub(part[q0], r01.at(q0)), r02.at(q0))
     return Pair(q0, builder.add_const(a, offset), b, ring_bits(a))
+
+
+def _pair_rounds(builder: Builder, x: Rep | Add3, role: Role) -> tuple[int, int, int]:
+    """Rounds until :func:`_shared_pair` has a at q0, b at q1 and b at q2."""
+    if isinstance(x, Rep):
+        return pair_rounds(builder, x, role)
+    c0, c1, c2 = (builder.rounds(x.parts[COMPUTE_PLACES.index(q)]) for q in role)
+    return c0, max(c1, c2 + 1), max(c2, c1 + 1)
 
 
 def _shift_pair(builder: Builder, role: Role, pair: Pair, amount: int, constant: int) -> Rep:
@@ -154,7 +161,14 @@ def stochastic(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     def cost(role: Role) -> Cost:
         return truncate_cost(role=role, lanes=size, ring=ring, amount=amount, replicated=replicated)
 
-    role = builder.role("truncate", ROLES, cost)
+    def ready(role: Role) -> tuple[int, ...]:
+        a, b1, b2 = _pair_rounds(builder, x, role)
+        shares = max(max(a + 1, b2) + 1, b1 + 1)
+        # A comparison of the early pair by 2 rounds, and its select from the components.
+        sign = max(a + 1, min(b1, b2) + 1, max(b1, b2)) + 1
+        return (max(shares, sign), shares, sign)
+
+    role = builder.role("truncate", ROLES, cost, ready)
     builder.charge(cost(role))
     pair = _shared_pair(builder, x, role, (1 << (ring - 2)) - 1)
     builder.coin = Coin(pair.a, amount)
@@ -171,12 +185,17 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
             role=role, lanes=size, ring=ring, amount=amount, replicated=replicated
         )
 
-    role = builder.role("truncate", ROLES, cost)
+    def ready(role: Role) -> tuple[int, ...]:
+        a, b1, b2 = _pair_rounds(builder, x, role)
+        bit = carry_rounds(amount, size, a, b1, b2)
+        return (max(bit + 2, max(a + 1, b2) + 1, b1 + 1),)
+
+    role = builder.role("truncate", ROLES, cost, ready)
     builder.charge(cost(role))
     pair = _shared_pair(builder, x, role, 1 << (ring - 2))
     bit = carry(builder, role, pair, amount, sign=False)
     shifted = _shift_pair(builder, role, pair, amount, -(1 << (ring - 2 - amount)))
-    low = bit_to_ring(builder, _bit_role(role, amount, size), bit, ring_shape(some), ring)
+    low = bit_to_ring(builder, bit_roles(role, amount, size), bit, ring_shape(some), ring)
     total = sum_or_difference(builder, party.Add, Rep(shifted.own, shifted.next), low)
     if not isinstance(total, Rep):
         raise TypeError("a sum of replicated values is replicated")

@@ -55,12 +55,21 @@ bool agrees_with_scalar(const BlockVariant& variant) {
     BlockParams params;
     std::array<const std::byte*, 4> in;
     std::size_t out_bytes;
+    std::size_t word = 8;
   };
   BlockParams slice;
   slice.amount = 3;
   slice.out_planes = 61;
   BlockParams unslice;
   unslice.in_planes = {61};
+  BlockParams slice32 = slice;
+  slice32.out_planes = 29;
+  BlockParams unslice32;
+  unslice32.in_planes = {29};
+  BlockParams to32;
+  to32.amount = 32;
+  BlockParams to64;
+  to64.amount = 64;
   BlockParams tables;
   tables.in_planes = {11, 11};
   tables.program = {4, 4, 3};
@@ -80,6 +89,12 @@ bool agrees_with_scalar(const BlockVariant& variant) {
       {OpCode::FromBits, unslice, {b}, kLanes * 8},
       {OpCode::MaskBy, {}, {b, w}, kLanes * 8},
       {OpCode::NegateIf, {}, {b, w}, kLanes * 8},
+      {OpCode::BitSlice, slice32, {w}, bits_bytes(kLanes, 29), 4},
+      {OpCode::FromBits, unslice32, {b}, kLanes * 4, 4},
+      {OpCode::MaskBy, {}, {b, w}, kLanes * 4, 4},
+      {OpCode::NegateIf, {}, {b, w}, kLanes * 4, 4},
+      {OpCode::Cast, to32, {w}, kLanes * 4, 8},
+      {OpCode::Cast, to64, {w}, kLanes * 8, 4},
       {OpCode::Mul, pairs, {w, b, b, b + 8 * 64}, kLanes * 8},
       {OpCode::Xor, both, {b, w}, bits_bytes(kLanes, 5)},
       {OpCode::CarryTables, tables, {b, b + 8 * 64}, bits_bytes(kLanes, 64)},
@@ -88,8 +103,11 @@ bool agrees_with_scalar(const BlockVariant& variant) {
   for (const Case& c : cases) {
     std::vector<std::byte> expected(c.out_bytes);
     std::vector<std::byte> got(c.out_bytes);
-    kVariants[0]->find(c.code, 8)({expected.data(), c.in.data(), 0, kLanes, &c.params, nullptr});
-    variant.find(c.code, 8)({got.data(), c.in.data(), 0, kLanes, &c.params, nullptr});
+    const auto run = [&](const BlockVariant& by, std::vector<std::byte>& out) {
+      by.find(c.code, c.word)({out.data(), c.in.data(), 0, kLanes, &c.params, nullptr});
+    };
+    run(*kVariants[0], expected);
+    run(variant, got);
     if (expected != got) return false;
   }
   return true;
@@ -150,6 +168,9 @@ CompiledBlock compile(const Op& op, std::span<const ValueType> operands,
       p.constant = count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
       break;
     }
+    case OpCode::Cast:
+      p.amount = static_cast<int>(a.integer("ring"));
+      break;
     case OpCode::BitSlice:
       p.amount = static_cast<int>(a.integer("shift"));
       break;

@@ -163,6 +163,22 @@ void unary(const BlockArgs& a) {
   for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], c, s);
 }
 
+// The low bits of a word, or zeros above it.
+template <class W, class To>
+void cast_to(const BlockArgs& a) {
+  const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
+  To* __restrict z = reinterpret_cast<To*>(a.out);
+  for (std::size_t i = 0; i < a.count; ++i) z[i] = static_cast<To>(x[i]);
+}
+
+template <class W>
+void cast(const BlockArgs& a) {
+  if (a.params->amount == 32)
+    cast_to<W, std::uint32_t>(a);
+  else
+    cast_to<W, std::uint64_t>(a);
+}
+
 // --- owners -------------------------------------------------------------------------------------
 
 template <class W>
@@ -257,6 +273,19 @@ void by_bit(const BlockArgs& a) {
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(z + i), r0);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(z + i + 4), r1);
     }
+  } else {
+    const __m256i one_each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    for (; i + 8 <= a.count; i += 8) {
+      const __m256i b = _mm256_set1_epi32(bits[i / 8]);
+      const __m256i m = _mm256_cmpeq_epi32(_mm256_and_si256(b, one_each), one_each);
+      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
+      __m256i r;
+      if constexpr (__is_same(O, MaskOp))
+        r = _mm256_and_si256(m, v);
+      else
+        r = _mm256_sub_epi32(_mm256_xor_si256(v, m), m);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(z + i), r);
+    }
   }
 #endif
   by_bit_tail<W, O>(bits, x, z, i, a.count);
@@ -292,6 +321,27 @@ inline void byte_columns(const std::uint64_t* x, int shift, int columns, __m256i
     out[4 * h + 3] = _mm256_unpackhi_epi64(a1, b1);
   }
 }
+
+inline void byte_columns(const std::uint32_t* x, int shift, int, __m256i* out) {
+  const __m256i bytes = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,  //
+                                         0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __m128i count = _mm_cvtsi32_si128(shift);
+  __m256i v[4];  // 32-bit item k of a half: byte k of four words
+  for (int i = 0; i < 4; ++i) {
+    // Low half: words 4i .. 4i+3; high half: words 16+4i .. 16+4i+3.
+    const __m128i lo = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 4 * i));
+    const __m128i hi = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 + 4 * i));
+    v[i] = _mm256_shuffle_epi8(_mm256_srl_epi32(_mm256_set_m128i(hi, lo), count), bytes);
+  }
+  const __m256i a0 = _mm256_unpacklo_epi32(v[0], v[1]);
+  const __m256i a1 = _mm256_unpackhi_epi32(v[0], v[1]);
+  const __m256i b0 = _mm256_unpacklo_epi32(v[2], v[3]);
+  const __m256i b1 = _mm256_unpackhi_epi32(v[2], v[3]);
+  out[0] = _mm256_unpacklo_epi64(a0, b0);
+  out[1] = _mm256_unpackhi_epi64(a0, b0);
+  out[2] = _mm256_unpacklo_epi64(a1, b1);
+  out[3] = _mm256_unpackhi_epi64(a1, b1);
+}
 #endif
 
 template <class W>
@@ -304,21 +354,18 @@ void bit_slice(const BlockArgs& a) {
     Byte* out = out_bytes(a) + b * kPlaneBytes * planes;
     std::size_t i = 0;
 #ifdef __AVX2__
-    if constexpr (sizeof(W) == 8) {
-      const int columns = static_cast<int>((planes + 7) / 8);
-      for (; i + 32 <= lanes; i += 32) {
-        __m256i column[8];
-        byte_columns(xs + i, shift, columns, column);
-        for (int k = 0; k < columns; ++k) {
-          __m256i c = column[k];
-          const int top =
-              static_cast<int>(planes) - 8 * k < 8 ? static_cast<int>(planes) - 8 * k : 8;
-          for (int p = 7; p >= 0; --p) {
-            if (p < top)
-              store(out + (static_cast<std::size_t>(8 * k + p) * bytes + i / 8),
-                    static_cast<std::uint32_t>(_mm256_movemask_epi8(c)));
-            c = _mm256_add_epi8(c, c);
-          }
+    const int columns = static_cast<int>((planes + 7) / 8);
+    for (; i + 32 <= lanes; i += 32) {
+      __m256i column[8];
+      byte_columns(xs + i, shift, columns, column);
+      for (int k = 0; k < columns; ++k) {
+        __m256i c = column[k];
+        const int top = static_cast<int>(planes) - 8 * k < 8 ? static_cast<int>(planes) - 8 * k : 8;
+        for (int p = 7; p >= 0; --p) {
+          if (p < top)
+            store(out + (static_cast<std::size_t>(8 * k + p) * bytes + i / 8),
+                  static_cast<std::uint32_t>(_mm256_movemask_epi8(c)));
+          c = _mm256_add_epi8(c, c);
         }
       }
     }
@@ -345,36 +392,44 @@ void from_bits(const BlockArgs& a) {
     W* zs = z + b * kBlockLanes;
     std::size_t i = 0;
 #ifdef __AVX2__
-    if constexpr (sizeof(W) == 8) {
-      const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
-                                              2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-      const __m256i select = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ULL));
-      for (; i + 32 <= lanes; i += 32) {
-        __m256i words[8];
-        for (auto& w : words) w = _mm256_setzero_si256();
-        for (std::size_t k = 0; 8 * k < planes; ++k) {
-          __m256i column = _mm256_setzero_si256();
-          for (std::size_t p = 8 * k; p < planes && p < 8 * k + 8; ++p) {
-            const auto m = load<std::uint32_t>(in + p * bytes + i / 8);
-            const __m256i bits = _mm256_and_si256(
-                _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(m)), spread), select);
-            const __m256i set = _mm256_cmpeq_epi8(bits, select);
-            column = _mm256_or_si256(
-                column, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(1U << (p % 8)))));
-          }
-          alignas(32) Byte flat[32];
-          _mm256_store_si256(reinterpret_cast<__m256i*>(flat), column);
-          const __m128i count = _mm_cvtsi32_si128(static_cast<int>(8 * k));
-          for (int g = 0; g < 8; ++g) {
-            const __m256i v = _mm256_cvtepu8_epi64(
-                _mm_cvtsi32_si128(static_cast<int>(load<std::uint32_t>(flat + 4 * g))));
-            words[g] = _mm256_or_si256(words[g], _mm256_sll_epi64(v, count));
-          }
+    constexpr int kGroups = static_cast<int>(sizeof(W));  // vectors of 32 words
+    constexpr std::size_t kWords = 32 / sizeof(W);        // words of a vector
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
+                                            2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i select = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ULL));
+    for (; i + 32 <= lanes; i += 32) {
+      __m256i words[kGroups];
+      for (auto& w : words) w = _mm256_setzero_si256();
+      for (std::size_t k = 0; 8 * k < planes; ++k) {
+        __m256i column = _mm256_setzero_si256();
+        for (std::size_t p = 8 * k; p < planes && p < 8 * k + 8; ++p) {
+          const auto m = load<std::uint32_t>(in + p * bytes + i / 8);
+          const __m256i bits = _mm256_and_si256(
+              _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(m)), spread), select);
+          const __m256i set = _mm256_cmpeq_epi8(bits, select);
+          column = _mm256_or_si256(
+              column, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(1U << (p % 8)))));
         }
-        for (int g = 0; g < 8; ++g)
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(zs + i + 4 * static_cast<std::size_t>(g)),
-                              words[g]);
+        alignas(32) Byte flat[32];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(flat), column);
+        const __m128i count = _mm_cvtsi32_si128(static_cast<int>(8 * k));
+        for (int g = 0; g < kGroups; ++g) {
+          const Byte* from = flat + kWords * static_cast<std::size_t>(g);
+          __m256i v;
+          if constexpr (sizeof(W) == 8)
+            v = _mm256_sll_epi64(_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(
+                                     static_cast<int>(load<std::uint32_t>(from)))),
+                                 count);
+          else
+            v = _mm256_sll_epi32(
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))),
+                count);
+          words[g] = _mm256_or_si256(words[g], v);
+        }
       }
+      for (int g = 0; g < kGroups; ++g)
+        _mm256_storeu_si256(
+            reinterpret_cast<__m256i*>(zs + i + kWords * static_cast<std::size_t>(g)), words[g]);
     }
 #endif
     for (; i < lanes; ++i) {
@@ -581,6 +636,8 @@ BlockKernel find_word(OpCode code) {
       return unary<W, ShiftRightOp>;
     case OpCode::LowBits:
       return unary<W, LowBitsOp>;
+    case OpCode::Cast:
+      return cast<W>;
     case OpCode::MaskBy:
       return by_bit<W, MaskOp>;
     case OpCode::NegateIf:

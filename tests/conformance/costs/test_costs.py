@@ -4,7 +4,8 @@ import pytest
 
 from mpcc.ir.types import bits_bytes
 from mpcc.protocols import PROTOCOLS, Rep3
-from mpcc.protocols.rep3.comparison import compare_cost
+from mpcc.protocols.rep3.cast import truncate_into_cost, widen_cost
+from mpcc.protocols.rep3.comparison import bit_roles, compare_cost
 from mpcc.protocols.rep3.select import bit_to_ring_cost, select_cost
 from mpcc.protocols.rep3.truncation import truncate_cost, truncate_exact_cost
 from tests.conformance.cases import edges
@@ -25,6 +26,10 @@ def test_formulas_at_block_ends(lanes, ring):
     y = program.op("truncate", y, amount=9, width=12)
     bit = program.op("negative", y)
     y = program.op("select", bit, y, width=12)
+    wide = program.op("cast", y, ring=64)
+    wide = program.op("matmul", wide, program.op("cast", one, ring=64), width=12)
+    wide = program.op("shift_left", wide, amount=3, width=15)
+    program.op("truncate", wide, amount=3, ring=32, width=12)
     z = program.op("truncate", x, amount=9, rounding="exact", width=12)
     program.op("clamp", z, lo=-4, hi=4, width=3)
     other = program.op("reshape", program.op("negative", x), shape=(lanes, 1))
@@ -38,10 +43,10 @@ def test_formulas_at_block_ends(lanes, ring):
 @pytest.mark.parametrize(
     ("cost", "bits", "rounds"),
     [
-        (compare_cost(role=ROLE, lanes=LANES, width=16), 150, 2),
-        (compare_cost(role=ROLE, lanes=LANES, width=15), 139, 2),
-        (compare_cost(role=ROLE, lanes=LANES, width=28), 235, 3),
-        (compare_cost(role=ROLE, lanes=FEW, width=28), 438, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=16), 89, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=15), 81, 2),
+        (compare_cost(role=ROLE, lanes=LANES, width=28), 135, 3),
+        (compare_cost(role=ROLE, lanes=FEW, width=28), 308, 2),
         (select_cost(role=ROLE, lanes=LANES, ring=64), 4 * 64, 2),
         (select_cost(role=ROLE, lanes=LANES, ring=32), 4 * 32, 2),
         (bit_to_ring_cost(role=ROLE, lanes=LANES, ring=64), 3 * 64, 2),
@@ -57,39 +62,51 @@ def test_formulas_at_block_ends(lanes, ring):
         ),
         (
             truncate_exact_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=True),
-            64 + 3 * 16 + 150 + 3 * 64,
+            64 + 3 * 16 + 88 + 3 * 64,
             4,
         ),
         (
             truncate_exact_cost(role=ROLE, lanes=LANES, ring=64, amount=20, replicated=False),
-            3 * 64 + 3 * 20 + 159 + 3 * 64,
+            3 * 64 + 3 * 20 + 88 + 3 * 64,
             6,
+        ),
+        (widen_cost(role=ROLE, lanes=LANES, ring=32, to=64), 160, 2),
+        (
+            truncate_into_cost(role=ROLE, lanes=LANES, to=32, amount=16, replicated=False),
+            3 * 32 + 2 * 16,
+            1,
+        ),
+        (
+            truncate_into_cost(role=ROLE, lanes=LANES, to=32, amount=16, replicated=True),
+            32,
+            1,
         ),
     ],
 )
 def test_bits_per_lane(cost, bits, rounds):
     """docs/protocols.md prints these."""
-    lanes = FEW if bits == 438 else LANES
+    lanes = FEW if bits == 308 else LANES
     assert cost.total_bytes * 8 == bits * lanes
     assert cost.rounds == rounds
 
 
 def test_link_loads_of_relu():
     """protocol-level figures at k = 16 and Z_2^64, by link, in bits per lane."""
+    after = bit_roles(ROLE, 16, LANES)
     cost = compare_cost(role=ROLE, lanes=LANES, width=16).then(
-        select_cost(role=ROLE, lanes=LANES, ring=64)
+        select_cost(role=after, lanes=LANES, ring=64)
     )
     assert {k: v * 8 // LANES for k, v in cost.bytes_sent.items()} == {
-        "0->2": 152,
-        "1->2": 181,
-        "2->0": 9,
-        "2->1": 64,
+        "0->2": 140,
+        "1->2": 134,
+        "2->0": 64,
+        "2->1": 7,
     }
     assert cost.rounds == 4
 
 
 def test_short_last_blocks_round_up_per_plane():
-    assert compare_cost(role=ROLE, lanes=9, width=16).total_bytes == bits_bytes(9, 150)
+    assert compare_cost(role=ROLE, lanes=9, width=16).total_bytes == bits_bytes(9, 89)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda p: p.name)

@@ -49,7 +49,7 @@ def with_all_shares(lowered):
 def test_shares_equal_the_interpreters(case, ring):
     program = case.build(ring)
     module, count = with_all_shares(lower_program(program.module, Rep3(), keep_shares=True))
-    dtype = np.uint64 if ring == 64 else np.uint32
+    dtype = np.uint64 if program.ring == 64 else np.uint32
     words = {name: raw.astype(dtype) for name, raw in program.weights.items()}
     session = Session(module, program.weights, SeededKeys(SEED))
     run = session.run(program.inputs)

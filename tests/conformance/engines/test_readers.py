@@ -20,18 +20,21 @@ import mpcc
 from benchmarks import models
 from mpcc import _native
 from mpcc.emit.graphdef import emit, parse
+from mpcc.emit.items import count_items
 from mpcc.emit.schema import GraphDef
 from mpcc.errors import MpccError
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import InferenceError
+from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.limits import MAX_ITEMS, MAX_PLANES
 from mpcc.ir.ops import party_base, party_bits, party_io, party_linear
 from mpcc.ir.ops.party import DIALECT
 from mpcc.ir.phi import FormatOptions
 from mpcc.ir.types import RingType
 from mpcc.passes import pipeline
 from mpcc.passes.analyse import analyse
-from mpcc.passes.base import Manager
+from mpcc.passes.base import Checkpoint, Manager
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure
 from mpcc.protocols import Rep3, lower_program
@@ -208,7 +211,7 @@ def narrow_ops() -> Module:
     x = w("draw_ring", **attrs, shape=(2, 3), ring=32)
     x = w("pad", w("mul_const", w("add_const", x, value=1), value=-1), low=(0, 1), high=(0, 0))
     x = w("low_bits", w("shift_right", w("shift_left", x, amount=1), amount=2), count=9)
-    w("from_bits", w("bit_slice", x, planes=5, shift=3), shape=(8,), ring=32)
+    w("from_bits", w("bit_slice", w("cast", x, ring=32), planes=5, shift=3), shape=(8,), ring=32)
     w("decode", x, frac=3)
     return module
 
@@ -377,7 +380,8 @@ def test_ops_of_a_body():
     tally = Tally()
 
     def fill(w: Writer, x: Value) -> list[Value]:
-        bits = w("bit_slice", w("low_bits", w("shift_right", x, amount=1), count=60), planes=6)
+        low = w("low_bits", w("shift_right", w("cast", x), amount=1), count=60)
+        bits = w("bit_slice", low, planes=6)
         drawn = w("draw_bits", key="P0+P2", stream=1, place="P0", lanes=6, planes=6)
         tables = w("carry_tables", bits, drawn, blocks=(4, 2))
         bit = w("anf", w("lookup", tables, bits, blocks=(4, 2)), terms=(((0,), (1, 2)),))
@@ -613,9 +617,11 @@ def network_a() -> bytes:
     """The program of a real network."""
     network = models.network_a()
     imported = import_onnx(network.serialized())
-    module = Manager(pipeline.TENSOR).run(imported.module)
+    checkpoint = Checkpoint(DIALECTS)
+    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
     samples = models.sample_inputs(network, 3)
-    phi = analyse(module, imported.constants, samples, FormatOptions()).phi
+    constants = checkpoint.constants(imported.constants)
+    phi = analyse(module, constants, samples, FormatOptions()).phi
     party = lower_program(build_secure(module, phi, FormatOptions()), Rep3()).party
     FuseLocal().run(party)
     return emit(party)
@@ -760,3 +766,31 @@ def test_a_model_of_rank_nine_is_a_compile_error():
         mpcc.compile(model.SerializeToString(), calibration={"x": np.ones([2, *shape], np.float32)})
     assert caught.value.code == "E-import-shape"
     assert caught.value.diagnostics[0].where == "input x"
+
+
+def shared_bodies(uses: int, planes: int) -> bytes:
+    """Regions that share one body, whose list has so many items."""
+    module = Module("party")
+    w = Writer(module.main)
+    value = w("draw_bits", key="P0+P1", stream=1, place="P0", lanes=1, planes=planes)
+    for _ in range(uses):
+        body = Function("body", [value.type])
+        body.returns = [Writer(body)("planes", body.args[0], indices=(*range(1, planes), 0))]
+        fused = DIALECT.operations["party.fused"]
+        value = module.main.append(fused, (value,), {}, "", body).result
+    return emit(module)
+
+
+def test_both_readers_count_the_same_items():
+    one, two = (count_items(shared_bodies(uses, MAX_PLANES), MAX_ITEMS) for uses in (1, 2))
+    # What a use adds: its node, and the items of the body.
+    more = two.total - one.total + two.functions[0]
+    most = (MAX_ITEMS - one.total) // more + 1
+    assert 60 < most < 64
+    for uses, accepted in ((most, True), (most + 1, False)):
+        data = shared_bodies(uses, MAX_PLANES)
+        mine, theirs = compiler_refuses(data), engine_refuses(data)
+        assert (not mine, not theirs) == (accepted, accepted), (mine, theirs)
+        if not accepted:
+            assert "items of the program" in mine
+            assert "items of the program" in theirs

@@ -12,6 +12,7 @@ and of this package.
 
 from mpcc.ir.define import Dialect
 from mpcc.ir.ops.secure import comparison, io, linear, structural
+from mpcc.ir.ops.secure.base import MAX_CAST_SLACK as MAX_CAST_SLACK
 from mpcc.ir.ops.secure.base import MAX_TRUNCATE_SLACK as MAX_TRUNCATE_SLACK
 from mpcc.ir.ops.secure.base import Context as Context
 from mpcc.ir.ops.secure.base import Product as Product

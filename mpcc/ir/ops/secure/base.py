@@ -14,6 +14,7 @@ from mpcc.ir.define import Attr, Attributes, Operation, fail
 from mpcc.ir.types import VISIBILITIES, BitType, SecureType, Shape, Type
 
 __all__ = [
+    "MAX_CAST_SLACK",
     "MAX_TRUNCATE_SLACK",
     "RING_ATTR",
     "ROUNDINGS",
@@ -37,6 +38,10 @@ Array = npt.NDArray[Any]
 
 MAX_TRUNCATE_SLACK = 3
 """A stochastic truncation by f takes |raw| < 2^(ring-2) - 2^f, hence widths up to ring - 3."""
+
+MAX_CAST_SLACK = 2
+"""A cast takes |raw| < 2^(ring-2) for the smaller ring of both: the top bit of the sum with
+2^(ring-2) is known to be zero."""
 
 ROUNDINGS = ("stochastic", "exact")
 

@@ -9,6 +9,7 @@ import numpy as np
 from mpcc.ir import linear, shapes
 from mpcc.ir.define import Attr, Attributes, fail
 from mpcc.ir.ops.secure.base import (
+    MAX_CAST_SLACK,
     MAX_TRUNCATE_SLACK,
     ROUNDINGS,
     WIDTH_ATTR,
@@ -26,6 +27,7 @@ from mpcc.ir.types import Type, join_visibility
 
 __all__ = [
     "Add",
+    "Cast",
     "Conv",
     "MatMul",
     "Mul",
@@ -226,6 +228,8 @@ class Truncate(SecureOperation):
     which the parties know: unbiased, error below one unit. The operand must satisfy
     |raw| < 2^(ring-2) - 2^amount, hence its width is at most ring - 3.
     ``exact``: floor(raw / 2^amount).
+
+    Into a smaller ring at once (``ring``), the bits dropped and those kept must fit the larger one.
     """
 
     name = "secure.truncate"
@@ -233,6 +237,7 @@ class Truncate(SecureOperation):
     attributes = {
         "amount": Attr("int", "bits dropped"),
         "rounding": Attr("str", "stochastic or exact", "stochastic"),
+        "ring": Attr("int", "bits of the result's ring, if it is a smaller one", 0),
         "width": WIDTH_ATTR,
     }
 
@@ -245,19 +250,45 @@ class Truncate(SecureOperation):
             raise fail(cls, f"unknown rounding {attrs['rounding']!r}")
         if x.width > x.ring - MAX_TRUNCATE_SLACK:
             raise fail(cls, f"{x} is wider than {x.ring - MAX_TRUNCATE_SLACK} bits")
+        ring = attrs["ring"] or x.ring
+        if attrs["ring"] and not ring <= x.ring - attrs["amount"]:
+            raise fail(cls, f"{attrs['amount']} bits less leave too few of {x} for {ring} bits")
         frac = x.frac - attrs["amount"]
-        return (secure_format(cls, x.shape, x.ring, frac, attrs["width"], x.visibility),)
+        return (secure_format(cls, x.shape, ring, frac, attrs["width"], x.visibility),)
 
     @classmethod
     def evaluate(cls, attrs: Attributes, context: Context, *args: Array) -> Array:
         (x,) = args
         amount = np.int64(attrs["amount"])
         if context.coins is None or attrs["rounding"] == "exact":
-            return np.asarray(x >> amount, np.int64)
+            return wrap(x >> amount, context.ring)
         # floor((x + g) / 2^a) without forming x + g, which could pass 2^63.
         low = x & np.int64((1 << attrs["amount"]) - 1)
-        return np.asarray((x >> amount) + ((low + context.coins) >> amount), np.int64)
+        return wrap((x >> amount) + ((low + context.coins) >> amount), context.ring)
 
 
-OPERATIONS = (Conv, MatMul, Mul, Add, Sub, Scale, ShiftLeft, ReduceSum, Truncate)
+class Cast(SecureOperation):
+    """The same raw number in a ring of other size.
+
+    The operand must satisfy |raw| < 2^(ring-2) for the smaller ring of both.
+    """
+
+    name = "secure.cast"
+    operands = ("x",)
+    attributes = {"ring": Attr("int", "bits of the result's ring, 32 or 64")}
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        x = secure(cls, types[0])
+        most = min(x.ring, attrs["ring"]) - MAX_CAST_SLACK
+        if x.width > most:
+            raise fail(cls, f"{x} is wider than {most} bits")
+        return (secure_format(cls, x.shape, attrs["ring"], x.frac, x.width, x.visibility),)
+
+    @classmethod
+    def evaluate(cls, attrs: Attributes, context: Context, *args: Array) -> Array:
+        return wrap(args[0], context.ring)
+
+
+OPERATIONS = (Conv, MatMul, Mul, Add, Sub, Scale, ShiftLeft, ReduceSum, Truncate, Cast)
 """In the order of the dialect."""
