@@ -61,6 +61,8 @@ class Cluster:
         threads: compute threads of each endpoint.
         max_memory: bytes that an endpoint may need; None leaves it to the endpoint.
         max_work: multiply-adds of a run; None leaves it to the endpoint.
+        run_limit: seconds that a run may take, None leaves it to the endpoint.
+        traces: whether every endpoint writes what it does when, to :meth:`trace_file`.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -69,6 +71,8 @@ class Cluster:
     threads: int = 1
     max_memory: int | None = None
     max_work: int | None = None
+    traces: bool = False
+    run_limit: float | None = None
 
     @classmethod
     def local(
@@ -80,17 +84,26 @@ class Cluster:
         threads: int,
         max_memory: int | None = None,
         max_work: int | None = None,
+        traces: bool = False,
+        run_limit: float | None = None,
     ) -> Cluster:
         """Three parties and the owner on the loopback interface; ``ports`` are the parties'."""
         parties = tuple(
             Endpoint(p, (p,), "127.0.0.1", ports[p], identities[p]) for p in COMPUTE_PLACES
         )
         owner = Endpoint(OWNER, OWNER_PLACES, "", 0, identities[OWNER])
-        return cls((*parties, owner), deadline, network, threads, max_memory, max_work)
+        return cls(
+            (*parties, owner), deadline, network, threads, max_memory, max_work, traces, run_limit
+        )
 
     def index(self, name: str) -> int:
         """Index of the endpoint of that name."""
         return [e.name for e in self.endpoints].index(name)
+
+    @staticmethod
+    def trace_file(name: str) -> str:
+        """The trace of the endpoint of that name, beside the cluster file."""
+        return f"{name}.trace.json"
 
     def write(self, path: Path) -> None:
         """Write the cluster file, readable by its owner only."""
@@ -106,4 +119,9 @@ class Cluster:
             data["max_memory"] = self.max_memory
         if self.max_work is not None:
             data["max_work"] = self.max_work
+        if self.run_limit is not None:
+            data["run_limit_s"] = self.run_limit
+        if self.traces:
+            for entry in data["endpoints"]:
+                entry["trace"] = self.trace_file(entry["name"])
         write_private(path, json.dumps(data, indent=1).encode())

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mpcc.artifact import Artifact
+from mpcc.artifact import Artifact, atomic_write
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.runtime import native
 from mpcc.runtime.certificates import issue
 from mpcc.runtime.cluster import OWNER, Cluster
 from mpcc.runtime.party import Party
+from mpcc.runtime.trace import merge
 
 __all__ = ["Run", "Session", "forbid_core_dumps"]
 
@@ -58,6 +59,7 @@ class Session:
         network: ``none``, or ``lan`` or ``wan`` imitated on every link.
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
+        run_limit: seconds that a run, or the setup, may take.
         max_memory: bytes that an endpoint may need, and
         max_work: multiply-adds that it may do in a run; a program that needs more is refused
             before anything is allocated (``E-limit-…``). None: what ``docs/engine.md`` says.
@@ -75,8 +77,10 @@ class Session:
         network: str = "none",
         threads: int = 1,
         deadline: float = 10.0,
+        run_limit: float = 3600.0,
         max_memory: int | None = None,
         max_work: int | None = None,
+        trace: Path | str | None = None,
     ) -> None:
         self.artifact = artifact
         self.parties: tuple[Party, ...] = ()
@@ -84,7 +88,9 @@ class Session:
         self._network = network
         self._threads = threads
         self._deadline = deadline
+        self._run_limit = run_limit
         self._limits = (max_memory, max_work)
+        self._trace = None if trace is None else Path(trace)
         self._directory: tempfile.TemporaryDirectory[str] | None = None
         self._endpoint: Any = None
 
@@ -110,6 +116,8 @@ class Session:
             self._network,
             self._threads,
             *self._limits,
+            traces=self._trace is not None,
+            run_limit=self._run_limit,
         )
         config, program = folder / "cluster.json", folder / "program.mpcc"
         cluster.write(config)
@@ -209,6 +217,10 @@ class Session:
             self._endpoint = None
         for party in self.parties:
             party.stop()
+        if self._trace is not None and self._directory is not None:
+            merged = merge(Path(self._directory.name).glob(Cluster.trace_file("*")))
+            with atomic_write(self._trace) as file:
+                file.write(merged.encode())
         if self._directory is not None:
             self._directory.cleanup()
             self._directory = None

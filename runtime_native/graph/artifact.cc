@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/error.h"
+#include "kernels/limits.h"
 #include "net/keys.h"
 
 namespace mpcc::graph {
@@ -25,8 +27,15 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::array<Entry, 5> kEntries = {{{"manifest.json", 16 * kMiB},
                                             {"tensor.mpcc", 256 * kMiB},
                                             {"secure.mpcc", 256 * kMiB},
-                                            {"program.pb", 256 * kMiB},
+                                            {"program.pb", kMaxProgramBytes},
                                             {"cost.json", 64 * kMiB}}};
+
+// Bytes of a zip's end record and of the locator that stands before it in a zip64; most bytes of
+// the directory of five short names.
+constexpr std::size_t kEndBytes = 22;
+constexpr std::size_t kLocatorBytes = 20;
+constexpr std::uint32_t kMaxDirectory = 4096;
+constexpr int kMaxManifestDepth = 64;
 
 struct CloseArchive {
   void operator()(zip_t* p) const { zip_discard(p); }
@@ -38,6 +47,7 @@ struct CloseFile {
 class Reader {
  public:
   explicit Reader(const std::string& path) : path_(path) {
+    check_end();
     int code = 0;
     zip_.reset(zip_open(path.c_str(), ZIP_RDONLY | ZIP_CHECKCONS, &code));
     if (!zip_) {
@@ -53,6 +63,36 @@ class Reader {
       const char* name = zip_get_name(zip_.get(), i, ZIP_FL_ENC_RAW);
       if (name == nullptr || kEntries[i].name != name) fail("E-artifact", "has other entries");
     }
+  }
+
+  // Libraries read the whole directory of a zip when they open it: whether it is that of an
+  // artifact is known before, from the record at the very end.
+  void check_end() const {
+    std::ifstream file(path_, std::ios::binary);
+    if (!file) fail("E-artifact", "cannot be read as an artifact: no such file, or not readable");
+    std::array<unsigned char, kLocatorBytes + kEndBytes> tail{};
+    file.seekg(0, std::ios::end);
+    const std::streamoff size = file.tellg();
+    if (size < static_cast<std::streamoff>(tail.size())) fail("E-artifact", "is too short");
+    file.seekg(size - static_cast<std::streamoff>(tail.size()));
+    file.read(reinterpret_cast<char*>(tail.data()), static_cast<std::streamsize>(tail.size()));
+    if (!file) fail("E-artifact", "cannot be read");
+    const std::string_view text(reinterpret_cast<const char*>(tail.data()), tail.size());
+    const unsigned char* end = tail.data() + kLocatorBytes;
+    const auto number = [&](std::size_t at, std::size_t bytes) {
+      std::uint32_t n = 0;
+      for (std::size_t i = bytes; i-- > 0;) n = n << 8 | end[at + i];
+      return n;
+    };
+    using namespace std::string_view_literals;
+    if (text.substr(kLocatorBytes, 4) != "PK\5\6"sv || number(20, 2) != 0)
+      fail("E-artifact", "does not end as an artifact does");
+    if (text.starts_with("PK\6\7"sv)) fail("E-artifact", "is a zip64 file");
+    if (number(8, 2) != kEntries.size() || number(10, 2) != kEntries.size())
+      fail("E-artifact", "has other entries");
+    if (number(12, 4) > kMaxDirectory)
+      fail("E-artifact-size", "has a directory of " + std::to_string(number(12, 4)) +
+                                  " bytes, allowed are " + std::to_string(kMaxDirectory));
   }
 
   [[noreturn]] void fail(const char* code, const std::string& what) const {
@@ -95,6 +135,24 @@ class Reader {
   std::unique_ptr<zip_t, CloseArchive> zip_;
 };
 
+// Whether lists and objects are nested deeper than any manifest; brackets in texts do not count.
+bool too_deep(std::string_view json) {
+  int depth = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+      continue;
+    }
+    quoted = c == '"';
+    depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+    if (depth > kMaxManifestDepth) return true;
+  }
+  return false;
+}
+
 std::string hex(std::span<const std::byte> bytes) {
   constexpr char kDigits[] = "0123456789abcdef";
   std::string text;
@@ -111,11 +169,7 @@ Artifact read_artifact(const std::string& path) {
   const Reader reader(path);
   const auto manifest = reader.read(0);
   const auto* text = reinterpret_cast<const char*>(manifest.data());
-  int depth = 0;
-  for (std::size_t i = 0; i < manifest.size(); ++i) {
-    depth += (text[i] == '[' || text[i] == '{') - (text[i] == ']' || text[i] == '}');
-    if (depth > 64) reader.fail("E-artifact-manifest", "nested too deeply");
-  }
+  if (too_deep({text, manifest.size()})) reader.fail("E-artifact-manifest", "nested too deeply");
   const auto json = nlohmann::json::parse(text, text + manifest.size(), nullptr, false);
   if (!json.is_object()) reader.fail("E-artifact-manifest", "the manifest is not a JSON object");
   const auto string_at = [&](const char* key) {

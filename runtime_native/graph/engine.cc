@@ -6,9 +6,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "graph/report.h"
 #include "kernels/linear.h"
 #include "kernels/reduce.h"
 #include "kernels/region.h"
@@ -20,6 +22,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
+
+// Most bytes of received messages' buffers that stay for the next run although fewer are in use at
+// once: enough for batches of small networks, little beside what large networks need anyway.
+constexpr std::size_t kKeptBytes = std::size_t{64} << 20;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -93,6 +99,7 @@ Engine::Engine(const Program& program, net::Transport& transport, EngineOptions 
                       {.threads = options.threads, .limits = options.limits})),
       keys_(keys ? std::move(keys) : transport_keys(transport, plan_, program.hash)),
       pool_(options.threads),
+      trace_(options.trace ? std::optional<Trace>(std::in_place) : std::nullopt),
       setup_keys_(key_names(program, false)),
       run_keys_(key_names(program, true)) {
   prepare();
@@ -222,7 +229,7 @@ void Engine::finish(const Action& action) {
   for (const std::uint32_t root : action.ends) {
     data_[root] = nullptr;
     if (plan_.home[root] == Home::outgoing) outgoing_[root].reset();
-    if (plan_.home[root] == Home::message) owned_[root].reset();
+    if (plan_.home[root] == Home::message) transport_.recycle(std::move(owned_[root]));
   }
 }
 
@@ -282,6 +289,25 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
   }
 }
 
+template <class F>
+void Engine::traced(const char* name, net::RunId run, F&& f) {
+  const auto started = trace_ ? Clock::now() : Clock::time_point();
+  f();
+  if (trace_) trace_->add(name, run, started);
+}
+
+void Engine::trace_step(const Action& action, net::RunId run, Clock::time_point begin) {
+  if (action.kind == Action::Kind::alias) return;
+  std::uint64_t bytes = 0;
+  if (action.kind == Action::Kind::compute) {
+    for (const std::uint32_t v : program_.ops[action.op].results)
+      bytes += program_.values[v].bytes();
+  } else {
+    bytes = program_.messages[program_.message_of_op[action.op]].bytes;
+  }
+  trace_->add(action, run, begin, bytes);
+}
+
 void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end, net::RunId run,
                      const Tensors& given, const PhaseKeys& keys, PhaseStatistics& stats,
                      std::vector<Output>* outputs) {
@@ -290,6 +316,7 @@ void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end,
     current_op_ = a.op;
     // Sends and receives notice by themselves; work without them should not go on for nobody.
     if (a.kind == Action::Kind::compute) transport_.check();
+    const auto started = trace_ ? Clock::now() : Clock::time_point();
     switch (a.kind) {
       case Action::Kind::compute:
         compute(a, given, keys, outputs);
@@ -313,6 +340,7 @@ void Engine::execute(const PhasePlan& phase, std::size_t begin, std::size_t end,
         break;
       }
     }
+    if (trace_) trace_step(a, run, started);
     finish(a);
     tell_alive(run, i + 1);
   }
@@ -340,6 +368,9 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
     }
     // Whoever waits through a long step of somebody else's is told that he goes on.
     transport_.expect(run, plan.expected, program_.ops.size());
+    // The plan counts all messages of a run as if they all were there at once; those of the setup
+    // are counted beside what the setup needs, and not here.
+    if (run == 1) transport_.keep_buffers(std::min(plan.message_bytes, kKeptBytes));
     told_alive_ = Clock::now();
   });
   const auto steps = [&](std::size_t begin, std::size_t end, const PhaseKeys& keys) {
@@ -354,8 +385,10 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
     }
   };
   PhaseKeys keys;
-  guarded("agreeing on keys of run " + std::to_string(run),
-          [&] { keys = keys_->agree(online ? run_keys_ : setup_keys_, run); });
+  guarded("agreeing on keys of run " + std::to_string(run), [&] {
+    traced("agree on keys", run,
+           [&] { keys = keys_->agree(online ? run_keys_ : setup_keys_, run); });
+  });
   if (!online) {
     steps(0, plan.actions.size(), keys);
     stats.seconds = seconds_since(started);
@@ -363,6 +396,7 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
   }
   steps(0, plan.sharing_ends, keys);
   auto clock = Clock::now();
+  const auto shared = trace_ ? Clock::now() : Clock::time_point();
   guarded("waiting for input shares of run " + std::to_string(run), [&] {
     if (is_driver()) {
       for (std::uint32_t peer = 0; peer < transport_.endpoints().size(); ++peer)
@@ -376,6 +410,7 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
       clock = Clock::now();
     }
   });
+  if (trace_) trace_->add("wait for all input shares", run, shared);
   steps(plan.sharing_ends, plan.actions.size(), keys);
   stats.seconds = seconds_since(clock);
   return stats;
@@ -397,19 +432,20 @@ void Engine::gather_reports(net::RunId run, PhaseStatistics& stats) {
       if (peer == plan_.self) continue;
       const SecretBuffer bytes =
           transport_.receive_control(peer, net::FrameKind::go, run, 2 * options_.deadline);
-      const std::string& name = transport_.endpoints()[peer].name;
-      const auto* text = reinterpret_cast<const char*>(bytes.data());
+      const auto& [name, places] = transport_.endpoints()[peer];
+      std::set<Place> hosted;
+      for (const std::string& place : places) hosted.insert(parse_place(place));
       try {
-        const json j = json::parse(text, text + bytes.size());
-        PhaseStatistics other;
-        j.at("bytes_sent").get_to(other.bytes_sent);
-        j.at("messages").get_to(other.messages);
-        j.at("rounds").get_to(other.rounds);
-        merge(stats, other);
-        stats_.peer_rss_bytes[name] = j.at("rss").get<std::uint64_t>();
-        stats_.peer_wire_bytes[name] = j.at("wire").get<std::uint64_t>();
-      } catch (const json::exception&) {
-        throw Error("E-engine-report", "the report of " + name + " is not readable");
+        const PhaseReport r = read_report({bytes.data(), bytes.size()}, program_, hosted, run != 0);
+        merge(stats, {0, r.bytes_sent, r.messages, r.rounds});
+        stats_.peer_rss_bytes[name] = r.rss_bytes;
+        stats_.peer_wire_bytes[name] = r.wire_bytes;
+      } catch (const Error& error) {
+        const std::string step = "run " + std::to_string(run) + ", report";
+        const Error named(error.code(), name + ": " + error.message(),
+                          net::blame_text(name, step).substr(1));
+        transport_.abort(step, named.what());
+        throw named;
       }
     }
   });
@@ -488,6 +524,13 @@ SessionStatistics Engine::statistics() const {
   s.allocated_bytes = SecretBuffer::memory_use().most;
   s.peak_rss_bytes = peak_rss();
   return s;
+}
+
+std::string Engine::trace_json() const {
+  if (!trace_) return {};
+  std::vector<std::string> names;
+  for (const auto& e : transport_.endpoints()) names.push_back(e.name);
+  return trace_->json(program_, names, plan_.self);
 }
 
 }  // namespace mpcc::graph

@@ -23,6 +23,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@
 #include "graph/keys.h"
 #include "graph/plan.h"
 #include "graph/program.h"
+#include "graph/trace.h"
 
 namespace mpcc::graph {
 
@@ -44,6 +46,8 @@ struct EngineOptions {
   // How long serve() waits for the next run. The driver's process ending is noticed at once.
   net::Duration idle = std::chrono::hours(24);
   Limits limits;
+  // Record what is done when (trace_json()).
+  bool trace = false;
 };
 
 // Raw bytes of tensors by name: weights as ring words, inputs as binary32, row-major.
@@ -102,6 +106,8 @@ class Engine {
   void close();
 
   SessionStatistics statistics() const;
+  // What EngineOptions::trace has recorded so far, see Trace::json(); empty without it.
+  std::string trace_json() const;
 
  private:
   friend class InMemoryCluster;
@@ -117,6 +123,11 @@ class Engine {
   // One phase from key agreement to its end; run 0 is the setup.
   PhaseStatistics phase(net::RunId run, const Tensors& given, std::vector<Output>* outputs);
   void serve_phase(net::RunId run, const Tensors& given);
+  // Runs f(); in a trace it has that name.
+  template <class F>
+  void traced(const char* name, net::RunId run, F&& f);
+  void trace_step(const Action& action, net::RunId run,
+                  std::chrono::steady_clock::time_point begin);
   void execute(const PhasePlan& phase, std::size_t begin, std::size_t end, net::RunId run,
                const Tensors& given, const PhaseKeys& keys, PhaseStatistics& stats,
                std::vector<Output>* outputs);
@@ -126,7 +137,7 @@ class Engine {
   void send(const Action& action, net::RunId run, PhaseStatistics& stats);
   void count(const Message& message, PhaseStatistics& stats) const;
   void finish(const Action& action);
-  // Tells the driver now and then that this endpoint goes on: `steps` actions of the phase are
+  // Tells the others now and then that this endpoint goes on: `steps` actions of the phase are
   // done.
   void tell_alive(net::RunId run, std::size_t steps);
   std::byte* make_buffer(std::uint32_t value);
@@ -142,6 +153,7 @@ class Engine {
   Plan plan_;
   std::unique_ptr<KeySource> keys_;
   ThreadPool pool_;
+  std::optional<Trace> trace_;
   std::vector<std::string> setup_keys_;
   std::vector<std::string> run_keys_;
   std::map<std::uint32_t, std::unique_ptr<Compute>> computes_;  // by op

@@ -1,5 +1,6 @@
 #include "graph/graphdef.h"
 
+#include <algorithm>
 #include <protozero/pbf_reader.hpp>
 
 #include "base/error.h"
@@ -42,7 +43,23 @@ std::int64_t varint_of(pbf_reader& r) {
   bad(std::string("unknown field ") + std::to_string(r.tag()) + " of " + message);
 }
 
-RawAttr read_attr(pbf_reader r) {
+// What has been read of a program: mpcc/emit/items.py counts the same.
+class Items {
+ public:
+  void add(std::size_t n = 1) {
+    count_ += n;
+    if (count_ > kMaxItems)
+      throw Error("E-graph-limit",
+                  "items of the program: more than the " + std::to_string(kMaxItems) + " allowed",
+                  "program");
+  }
+  std::size_t count() const noexcept { return count_; }
+
+ private:
+  std::size_t count_ = 0;
+};
+
+RawAttr read_attr(pbf_reader r, Items& items) {
   RawAttr attr;
   const auto set = [&](RawAttr::Kind kind) {
     if (attr.kind != RawAttr::Kind::none) bad("an attribute has two values");
@@ -55,13 +72,16 @@ RawAttr read_attr(pbf_reader r) {
         pbf_reader list = message_of(r);
         while (list.next()) {
           if (list.tag() == 2) {
+            items.add();
             attr.texts.push_back(text_of(list));
           } else if (list.tag() == 3 && list.wire_type() == pbf_wire_type::length_delimited) {
             for (const std::int64_t v : list.get_packed_int64()) {
+              items.add();
               attr.integers.push_back(v);
               limit(attr.integers.size(), kMaxList, "items of a list");
             }
           } else if (list.tag() == 3) {
+            items.add();
             attr.integers.push_back(varint_of(list));
           } else {
             unknown("a list", list);
@@ -73,6 +93,9 @@ RawAttr read_attr(pbf_reader r) {
       case 2:
         set(RawAttr::Kind::text);
         attr.text = text_of(r);
+        if (attr.text.starts_with('['))  // a nested attribute
+          items.add(static_cast<std::size_t>(
+              std::ranges::count_if(attr.text, [](char c) { return c == ',' || c == '['; })));
         break;
       case 3:
         set(RawAttr::Kind::integer);
@@ -103,21 +126,22 @@ RawAttr read_attr(pbf_reader r) {
 }
 
 // map<string, AttrValue> entry
-std::pair<std::string, RawAttr> read_attr_entry(pbf_reader r) {
+std::pair<std::string, RawAttr> read_attr_entry(pbf_reader r, Items& items) {
   std::pair<std::string, RawAttr> entry;
   while (r.next()) {
     if (r.tag() == 1)
       entry.first = text_of(r);
     else if (r.tag() == 2)
-      entry.second = read_attr(message_of(r));
+      entry.second = read_attr(message_of(r), items);
     else
       unknown("an attribute entry", r);
   }
   return entry;
 }
 
-RawNode read_node(pbf_reader r) {
+RawNode read_node(pbf_reader r, Items& items) {
   RawNode node;
+  items.add();
   while (r.next()) {
     switch (r.tag()) {
       case 1:
@@ -127,6 +151,7 @@ RawNode read_node(pbf_reader r) {
         node.op = text_of(r);
         break;
       case 3:
+        items.add();
         node.inputs.push_back(text_of(r));
         limit(node.inputs.size(), kMaxList, "inputs of a node");
         break;
@@ -134,7 +159,8 @@ RawNode read_node(pbf_reader r) {
         node.device = text_of(r);
         break;
       case 5: {
-        auto entry = read_attr_entry(message_of(r));
+        items.add();
+        auto entry = read_attr_entry(message_of(r), items);
         if (node.find(entry.first) != nullptr) bad("an attribute is given twice");
         node.attrs.push_back(std::move(entry));
         limit(node.attrs.size(), kMaxNodeAttrs, "attributes of a node");
@@ -160,13 +186,15 @@ RawFunction::Arg read_arg(pbf_reader r) {
   return arg;
 }
 
-RawFunction read_function(pbf_reader r) {
+RawFunction read_function(pbf_reader r, Items& items) {
   RawFunction function;
+  const std::size_t before = items.count();
   while (r.next()) {
     switch (r.tag()) {
       case 1: {
         pbf_reader signature = message_of(r);
         while (signature.next()) {
+          if (signature.tag() == 2 || signature.tag() == 3) items.add();
           if (signature.tag() == 1)
             function.name = text_of(signature);
           else if (signature.tag() == 2)
@@ -180,10 +208,11 @@ RawFunction read_function(pbf_reader r) {
         break;
       }
       case 3:
-        function.nodes.push_back(read_node(message_of(r)));
+        function.nodes.push_back(read_node(message_of(r), items));
         limit(function.nodes.size(), kMaxOps, "nodes of a function");
         break;
       case 4: {
+        items.add();
         pbf_reader entry = message_of(r);
         std::pair<std::string, std::string> result;
         while (entry.next()) {
@@ -202,6 +231,7 @@ RawFunction read_function(pbf_reader r) {
         unknown("a function", r);
     }
   }
+  function.items = items.count() - before;
   return function;
 }
 
@@ -216,19 +246,21 @@ const RawAttr* RawNode::find(std::string_view key) const noexcept {
 RawGraph read_graphdef(std::span<const std::byte> bytes) {
   limit(bytes.size(), kMaxProgramBytes, "bytes of a program");
   RawGraph graph;
+  Items items;
   try {
     pbf_reader r(reinterpret_cast<const char*>(bytes.data()), bytes.size());
     while (r.next()) {
       switch (r.tag()) {
         case 1:
-          graph.nodes.push_back(read_node(message_of(r)));
+          graph.nodes.push_back(read_node(message_of(r), items));
           limit(graph.nodes.size(), kMaxOps + 1, "nodes");
           break;
         case 2: {
           pbf_reader library = message_of(r);
           while (library.next()) {
             if (library.tag() != 1) unknown("the library", library);
-            graph.functions.push_back(read_function(message_of(library)));
+            items.add();
+            graph.functions.push_back(read_function(message_of(library), items));
             limit(graph.functions.size(), kMaxOps, "functions");
           }
           break;
@@ -252,6 +284,7 @@ RawGraph read_graphdef(std::span<const std::byte> bytes) {
   } catch (const protozero::exception& error) {
     bad(std::string("not a GraphDef: ") + error.what());
   }
+  graph.items = items.count();
   return graph;
 }
 

@@ -34,6 +34,8 @@ struct RawNode {
   const RawAttr* find(std::string_view key) const noexcept;
 };
 
+// Items (docs/artifact-format.md) are what a few bytes can stand for many of: they are counted
+// while they are read, so that a small file cannot fill the memory.
 struct RawFunction {
   struct Arg {
     std::string name;
@@ -44,6 +46,7 @@ struct RawFunction {
   std::vector<Arg> outputs;
   std::vector<RawNode> nodes;
   std::vector<std::pair<std::string, std::string>> results;  // ret
+  std::size_t items = 0;
 };
 
 struct RawGraph {
@@ -51,6 +54,7 @@ struct RawGraph {
   std::vector<RawFunction> functions;
   std::int64_t producer = 0;
   std::int64_t min_consumer = 0;
+  std::size_t items = 0;  // bodies once
 };
 
 // Throws Error("E-graph") for malformed bytes and Error("E-graph-limit").

@@ -1,8 +1,11 @@
 #include "graph/plan.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <limits>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "base/error.h"
@@ -21,53 +24,85 @@ std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
 // Bytes of a buffer for a value of its own.
 std::size_t held(std::size_t n) { return aligned(std::max<std::size_t>(n, 1)); }
 
-// Gives offsets to intervals in the order of time, first fit.
+// Gives offsets to intervals in the order of time: first fit, except that of the ranges of the same
+// magnitude as the interval only the first few are tried, so that a program made to leave holes
+// everywhere is planned in time, too.
 class Arena {
  public:
   std::size_t take(std::size_t bytes) {
-    bytes = aligned(std::max<std::size_t>(bytes, 1));
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
-      if (it->second < bytes) continue;
-      const std::size_t at = it->first;
-      const std::size_t rest = it->second - bytes;
-      free_.erase(it);
-      if (rest != 0) free_.emplace(at + bytes, rest);
+    bytes = held(bytes);
+    const std::size_t magnitude = magnitude_of(bytes);
+    std::size_t at = kNone;
+    for (std::size_t m = magnitude + 1; m < kMagnitudes; ++m)
+      if (!offsets_[m].empty()) at = std::min(at, *offsets_[m].begin());
+    std::size_t tried = 0;
+    for (const std::size_t offset : offsets_[magnitude]) {
+      if (offset > at || ++tried > kTried) break;
+      if (free_.at(offset) >= bytes) at = offset;
+    }
+    if (at != kNone) {
+      const std::size_t rest = remove(at) - bytes;
+      if (rest != 0) add(at + bytes, rest);
       return at;
     }
     // Extend the free range at the end, if there is one.
-    std::size_t at = end_;
+    at = end_;
     if (!free_.empty()) {
       const auto last = std::prev(free_.end());
       if (last->first + last->second == end_) {
         at = last->first;
-        free_.erase(last);
+        remove(at);
       }
     }
-    end_ = at + bytes;
+    // The range at the end is as large as the interval if it was not tried.
+    end_ = std::max(end_, at + bytes);
+    if (at + bytes < end_) add(at + bytes, end_ - at - bytes);
     return at;
   }
 
   void give(std::size_t at, std::size_t bytes) {
-    bytes = aligned(std::max<std::size_t>(bytes, 1));
-    auto next = free_.lower_bound(at);
-    if (next != free_.end() && at + bytes == next->first) {
-      bytes += next->second;
-      next = free_.erase(next);
-    }
+    bytes = held(bytes);
+    const auto next = free_.lower_bound(at);
     if (next != free_.begin()) {
       const auto before = std::prev(next);
       if (before->first + before->second == at) {
-        before->second += bytes;
-        return;
+        at = before->first;
+        bytes += before->second;
       }
     }
-    free_.emplace(at, bytes);
+    if (next != free_.end() && at + bytes == next->first) {
+      const std::size_t size = next->second;
+      remove(next->first);
+      bytes += size;
+    }
+    if (const auto before = free_.find(at); before != free_.end()) remove(at);
+    add(at, bytes);
   }
 
   std::size_t bytes() const noexcept { return end_; }
 
  private:
-  std::map<std::size_t, std::size_t> free_;  // offset -> bytes
+  static constexpr std::size_t kMagnitudes = 64;
+  static constexpr std::size_t kTried = 256;
+  static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
+  static std::size_t magnitude_of(std::size_t bytes) {
+    return static_cast<std::size_t>(std::bit_width(bytes)) - 1;
+  }
+  void add(std::size_t at, std::size_t bytes) {
+    free_.emplace(at, bytes);
+    offsets_[magnitude_of(bytes)].insert(at);
+  }
+  std::size_t remove(std::size_t at) {
+    const auto range = free_.find(at);
+    const std::size_t bytes = range->second;
+    offsets_[magnitude_of(bytes)].erase(at);
+    free_.erase(range);
+    return bytes;
+  }
+
+  std::map<std::size_t, std::size_t> free_;                 // offset -> bytes
+  std::array<std::set<std::size_t>, kMagnitudes> offsets_;  // of the free ranges of 2^i bytes up
   std::size_t end_ = 0;
 };
 
@@ -193,25 +228,22 @@ void Planner::emit(PhasePlan& phase, std::uint32_t index) {
 }
 
 void Planner::emit_with_lazy(PhasePlan& phase, std::uint32_t index) {
-  // Depth first without recursion: chains of lazy ops may be long.
-  std::vector<std::uint32_t> stack = {index};
+  // Depth first without recursion: chains of lazy ops may be long. With every op, which of its
+  // operands is looked at next: none is twice, however many there are.
+  std::vector<std::pair<std::uint32_t, std::size_t>> stack = {{index, 0}};
   while (!stack.empty()) {
-    const std::uint32_t op = stack.back();
-    std::uint32_t missing = kNowhere;
-    if (!(p_.is_transfer(op) && !is_alias(op)))
-      for (const std::uint32_t v : p_.ops[op].operands) {
-        const std::uint32_t from = p_.producer[v];
-        if (lazy_[from] && !emitted_[from] && p_.steps[from].online == p_.steps[op].online) {
-          missing = from;
-          break;
-        }
-      }
-    if (missing != kNowhere) {
-      stack.push_back(missing);
+    auto& [op, next] = stack.back();
+    const std::vector<std::uint32_t>& operands = p_.ops[op].operands;
+    if (p_.is_transfer(op) && !is_alias(op)) next = operands.size();
+    if (next < operands.size()) {
+      const std::uint32_t from = p_.producer[operands[next++]];
+      if (lazy_[from] && !emitted_[from] && p_.steps[from].online == p_.steps[op].online)
+        stack.emplace_back(from, 0);
       continue;
     }
+    const std::uint32_t done = op;
     stack.pop_back();
-    if (!emitted_[op]) emit(phase, op);
+    if (!emitted_[done]) emit(phase, done);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "graph/graphdef.h"
 #include "graph/text.h"
+#include "kernels/limits.h"
 #include "net/keys.h"
 
 namespace mpcc::graph {
@@ -133,7 +134,8 @@ void check_dtype(const RawNode& node, const ValueType* type) {
 
 class Loader {
  public:
-  explicit Loader(const RawGraph& graph) : graph_(graph) {
+  explicit Loader(const RawGraph& graph)
+      : graph_(graph), bodies_(graph.functions.size()), total_items_(graph.items) {
     // Names are numbers, so they are distinct; equal bodies share a function.
     std::unordered_set<std::string> bodies;
     for (std::size_t i = 0; i < graph.functions.size(); ++i) {
@@ -148,7 +150,14 @@ class Loader {
 
  private:
   std::uint32_t resolve(const std::string& input, std::size_t node) const;
+  // A function as the body of a region with arguments of some types; uses of one kind share it.
+  struct Shared {
+    std::shared_ptr<const Body> body;
+    std::vector<ValueType> types;  // of the results
+    bool draws = false;
+  };
   Body read_body(const RawFunction& function, const std::vector<ValueType>& arguments);
+  const Shared& use_body(std::size_t function, const std::vector<ValueType>& arguments);
   void add_node(std::size_t index, const RawNode& node);
   void add_step(std::uint32_t index);
   void claim_stream(const Op& op);
@@ -161,8 +170,10 @@ class Loader {
 
   const RawGraph& graph_;
   std::unordered_map<std::string, std::size_t> functions_;
-  std::size_t used_functions_ = 0;  // those before it are used
+  std::size_t used_functions_ = 0;                     // those before it are used
+  std::vector<std::map<std::string, Shared>> bodies_;  // per function, by argument types
   std::size_t total_ops_ = 0;
+  std::size_t total_items_;
   std::map<std::tuple<std::string, std::string, std::int64_t>, Stream> streams_;
   Program p_;
 };
@@ -227,8 +238,6 @@ Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>
     require_graph(found != names.end(), "a body's input that is not computed before");
     return found->second;
   };
-  total_ops_ += function.nodes.size();
-  if (total_ops_ > kMaxOps) throw Error("E-graph-limit", "too many ops");
   for (std::size_t i = 0; i < function.nodes.size(); ++i) {
     const RawNode& node = function.nodes[i];
     const std::string name = numbered('b', i);
@@ -254,6 +263,32 @@ Body Loader::read_body(const RawFunction& function, const std::vector<ValueType>
   return body;
 }
 
+const Loader::Shared& Loader::use_body(std::size_t index, const std::vector<ValueType>& arguments) {
+  const RawFunction& function = graph_.functions[index];
+  total_ops_ += function.nodes.size();
+  if (total_ops_ > kMaxOps) throw Error("E-graph-limit", "too many ops");
+  // The first use was counted when the function was read.
+  if (index == used_functions_)
+    ++used_functions_;
+  else
+    total_items_ += function.items;
+  if (total_items_ > kMaxItems)
+    throw Error("E-graph-limit",
+                "items of the program: more than the " + std::to_string(kMaxItems) + " allowed");
+  std::string key;
+  for (const ValueType& type : arguments) key.append(type.str()).append(";");
+  const auto [found, fresh] = bodies_[index].try_emplace(std::move(key));
+  Shared& shared = found->second;
+  if (!fresh) return shared;
+  auto body = std::make_shared<Body>(read_body(function, arguments));
+  shared.types = check_body(*body);
+  shared.draws = std::ranges::any_of(body->ops, [](const Op& op) {
+    return op.code == OpCode::DrawRing || op.code == OpCode::DrawBits;
+  });
+  shared.body = std::move(body);
+  return shared;
+}
+
 void Loader::add_node(std::size_t index, const RawNode& node) {
   require_graph(node.name == numbered('n', index), "nodes are not named in order");
   Op op = read_op(node, false);
@@ -269,11 +304,11 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
     const auto function = functions_.find(node.find("f")->text);
     require_graph(function != functions_.end(), "a body that is not in the library");
     require_graph(function->second <= used_functions_, "functions are not in order of their use");
-    if (function->second == used_functions_) ++used_functions_;
-    auto body = std::make_shared<Body>(read_body(graph_.functions[function->second], operands));
-    inferred = check_body(*body);
-    for (const Op& inner : body->ops) claim_stream(inner);
-    op.body = std::move(body);
+    const Shared& shared = use_body(function->second, operands);
+    inferred = shared.types;
+    if (shared.draws)
+      for (const Op& inner : shared.body->ops) claim_stream(inner);
+    op.body = shared.body;
   } else {
     inferred = infer(spec, op.attributes, operands);
   }

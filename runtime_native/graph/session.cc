@@ -65,6 +65,7 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
     };
     config.certificate = identity("cert");
     config.private_key = identity("key");
+    if (own.contains("trace")) config.trace = resolve(own.at("trace").get<std::string>());
     const auto duration = [&](const char* key, net::Duration& to) {
       if (!root.contains(key)) return;
       const double s = root.at(key).get<double>();
@@ -74,6 +75,7 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index) {
     duration("deadline_s", config.deadline);
     duration("connect_deadline_s", config.connect_deadline);
     duration("idle_s", config.idle);
+    duration("run_limit_s", config.run_limit);
     config.network = root.value("network", config.network);
     config.threads = narrow<int>(integer(root, "threads", 1, kMaxThreads, config.threads));
     (void)net::network_profile(config.network);
@@ -105,7 +107,7 @@ std::string error_line(const Error& error, const std::string& reporter) {
 
 Session::Session(std::span<const std::byte> program, const ClusterConfig& config,
                  std::uint32_t index, std::shared_ptr<net::Listener> listener)
-    : program_(std::make_unique<Program>(load_program(program))) {
+    : program_(std::make_unique<Program>(load_program(program))), trace_(config.trace) {
   std::vector<net::EndpointInfo> endpoints;
   for (const auto& e : config.endpoints) endpoints.push_back({e.name, e.places});
   check_randomness();
@@ -123,6 +125,7 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
                      .listener = std::move(listener)};
   tls.options.deadline = config.deadline;
   tls.options.least_rate = config.least_rate;
+  tls.options.run_limit = config.run_limit;
   tls.options.queue_bytes = config.limits.queue_bytes;
   tls.options.ahead_bytes = config.limits.ahead_bytes;
   tls.options.step_name = step_names(*program_);
@@ -133,7 +136,17 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
                                      EngineOptions{.threads = config.threads,
                                                    .deadline = config.deadline,
                                                    .idle = config.idle,
-                                                   .limits = config.limits});
+                                                   .limits = config.limits,
+                                                   .trace = !config.trace.empty()});
+}
+
+Session::~Session() {
+  if (trace_.empty()) return;
+  try {
+    std::ofstream(trace_, std::ios::binary) << engine_->trace_json();
+  } catch (const std::exception&) {
+    // Nobody is left to hear of it; whoever wanted the file finds none, or a cut one.
+  }
 }
 
 void Session::interrupt(const std::string& reason) { transport_->abort("session", reason); }

@@ -5,15 +5,18 @@
 //   {"endpoints": [{"name": "P0", "host": "10.0.0.1", "port": 7000, "places": ["P0"]}, ...,
 //                  {"name": "owner", "host": "", "port": 0, "places": ["client", "model"]}],
 //    "ca": "ca.pem", "cert": "P0.pem", "key": "P0.key",
-//    "deadline_s": 10, "connect_deadline_s": 10, "idle_s": 86400, "network": "none", "threads": 1,
-//    "max_memory": 2147483648, "max_work": 10000000000000, "least_rate": 65536}
+//    "deadline_s": 10, "connect_deadline_s": 10, "idle_s": 86400, "run_limit_s": 3600,
+//    "network": "none", "threads": 1, "max_memory": 2147483648, "max_work": 10000000000000,
+//    "least_rate": 65536}
 //
 // Names are what certificates must say (subjectAltName DNS). Paths are relative to the file. An
 // endpoint's object may hold "cert" and "key" of its own, so that one file can serve a cluster on
-// one machine. "network" slows every link down to that of "lan" or "wan". "max_memory" (bytes) and
-// "max_work" (multiply-adds of a run) are the limits of budget.h: a program that needs more is
-// refused before anything is allocated. A peer that is waited for must send "least_rate" bytes per
-// second. Everything from "deadline_s" on may be left out.
+// one machine, and "trace", a file that it writes at the end of the session (trace.h). "network"
+// slows every link down to that of "lan" or "wan". "max_memory" (bytes) and "max_work"
+// (multiply-adds of a run) are the limits of budget.h: a program that needs more is refused before
+// anything is allocated. A peer that is waited for must send "least_rate" bytes per second, and a
+// run that lasts longer than "run_limit_s" ends with an error. Everything from "deadline_s" on may
+// be left out.
 #pragma once
 
 #include <cstddef>
@@ -36,10 +39,12 @@ struct ClusterConfig {
   net::Duration deadline = std::chrono::seconds(10);
   net::Duration connect_deadline = std::chrono::seconds(10);
   net::Duration idle = std::chrono::hours(24);
+  net::Duration run_limit = std::chrono::hours(1);
   std::string network = "none";
   int threads = 1;
   std::uint64_t least_rate = std::uint64_t{64} << 10;
   Limits limits;
+  std::string trace;  // empty: none
 };
 
 // The configuration as endpoint `index` reads it. Throws Error("E-config").
@@ -55,6 +60,10 @@ class Session {
   // Loads the program, checks and plans it, then connects to all peers.
   Session(std::span<const std::byte> program, const ClusterConfig& config, std::uint32_t index,
           std::shared_ptr<net::Listener> listener = nullptr);
+  // Writes the trace, if one is wanted; what fails then is not reported.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   Engine& engine() noexcept { return *engine_; }
   const Program& program() const noexcept { return *program_; }
@@ -65,6 +74,7 @@ class Session {
   std::unique_ptr<Program> program_;
   std::unique_ptr<net::Transport> transport_;
   std::unique_ptr<Engine> engine_;
+  std::string trace_;
 };
 
 }  // namespace mpcc::graph

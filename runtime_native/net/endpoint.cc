@@ -109,8 +109,8 @@ void Endpoint::fail(const Error& error) noexcept {
 }
 
 template <class Ready, class Describe>
-std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towards direction,
-                                                Ready ready, Describe describe) {
+std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, RunId of_run, Duration limit,
+                                                Towards direction, Ready ready, Describe describe) {
   // Nothing that a peer may be waiting for stays behind while this thread waits.
   flush();
   std::unique_lock lock(mutex);
@@ -123,6 +123,9 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
   std::uint64_t moved_last = moved_before;
   auto last_write = start;
   bool told = false;
+  // Of a run that has begun: a wait for the next one is none of this one.
+  const auto run_end =
+      run && of_run == *run ? run_began + options.run_limit : Clock::time_point::max();
   const auto done = [&] {
     check_open(failure || closed || closing ? describe() : std::string());
     return ready();
@@ -159,25 +162,32 @@ std::unique_lock<std::mutex> Endpoint::wait_for(Peer& peer, Duration limit, Towa
         std::max(start, direction == Towards::us ? peer.last_progress() : last_write);
     const auto slowest = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(
         static_cast<double>(bytes - moved_before) / static_cast<double>(options.least_rate)));
-    const auto deadline = std::min(silent_since + limit, start + limit + slowest);
+    const auto deadline = std::min({silent_since + limit, start + limit + slowest, run_end});
     if (peer.said_bye())
       problem = Error("E-net-closed", peer.name() + " has finished and will send nothing more",
                       describe());
     else if (now >= deadline) {
-      std::string text = bytes == moved_before
-                             ? (direction == Towards::us ? "nothing from " + peer.name()
-                                                         : peer.name() + " has taken nothing") +
-                                   " for " + seconds_text(limit)
-                             : peer.name() +
-                                   " is too slow: " + std::to_string(bytes - moved_before) +
-                                   " bytes since the beginning of the wait, the deadline is " +
-                                   seconds_text(limit) + " and the least rate " +
-                                   std::to_string(options.least_rate) + " bytes per second";
+      std::string text =
+          now >= run_end
+              ? "run " + std::to_string(of_run) + " has not ended within " +
+                    seconds_text(options.run_limit) + ", the limit of a run (run_limit_s)"
+          : bytes == moved_before
+              ? (direction == Towards::us ? "nothing from " + peer.name()
+                                          : peer.name() + " has taken nothing") +
+                    " for " + seconds_text(limit)
+              : peer.name() + " is too slow: " + std::to_string(bytes - moved_before) +
+                    " bytes since the beginning of the wait, the deadline is " +
+                    seconds_text(limit) + " and the least rate " +
+                    std::to_string(options.least_rate) + " bytes per second";
       std::string where = describe();
       if (const Peer& other = culprit(peer); &other != &peer) {
-        text += "; it waits for " + other.name();
-        if (const auto blame = find_blame(Error("", "", where)))
-          where = without_blame(where) + blame_text(other.name(), blame->step);
+        text += "; it says that it waits for " + other.name();
+        // Nobody can prove what it says. Whoever is silent as well is named; of somebody who is
+        // heard it is no excuse.
+        const bool heard = now - other.last_heard() < limit / 2;
+        if (heard) text += ", which is heard";
+        const auto blame = find_blame(Error("", "", where));
+        if (blame && !heard) where = without_blame(where) + blame_text(other.name(), blame->step);
       }
       problem = Error("E-net-timeout", text, where);
     }
@@ -225,6 +235,7 @@ void Endpoint::expect(RunId new_run, std::span<const Expected> table, std::uint6
       p.declare(e.message, e.bytes, e.depth);
     }
     run = new_run;
+    run_began = Clock::now();
     most_steps = steps;
     for (auto& p : peers_)
       if (p) p->queue_control(FrameKind::ready, new_run, {});
@@ -245,8 +256,8 @@ void Endpoint::send(PeerIndex to, const MessageHeader& header, Payload payload) 
     if (!peer.has_room(payload.size())) {
       lock.unlock();
       lock = wait_for(
-          peer, options.deadline, Towards::peer, [&] { return peer.has_room(payload.size()); },
-          describe);
+          peer, header.run, options.deadline, Towards::peer,
+          [&] { return peer.has_room(payload.size()); }, describe);
     }
     peer.queue_data(header, std::move(payload));
   }
@@ -284,7 +295,7 @@ Received Endpoint::receive(PeerIndex from, RunId of_run, std::uint32_t message, 
   Received received;
   {
     const auto lock = wait_for(
-        peer, deadline.value_or(options.deadline), Towards::us,
+        peer, of_run, deadline.value_or(options.deadline), Towards::us,
         [&] { return peer.arrival(message) == Peer::Arrival::here; }, describe);
     received = peer.take_message(message);
   }
@@ -315,7 +326,7 @@ void Endpoint::wait_ready(RunId of_run, std::optional<Duration> deadline) {
   for (auto& p : peers_) {
     if (!p) continue;
     wait_for(
-        *p, deadline.value_or(options.deadline), Towards::us,
+        *p, of_run, deadline.value_or(options.deadline), Towards::us,
         [&] { return p->ready_run() && *p->ready_run() >= of_run; },
         [&] {
           return self_name + " waiting for " + p->name() + " to be ready for run " +
@@ -347,7 +358,7 @@ SecretBuffer Endpoint::receive_control(PeerIndex from, FrameKind kind, RunId of_
   if (kind != FrameKind::go && kind != FrameKind::key_seed)
     usage(std::string(frame_kind_name(kind)) + " frames are received by the transport itself");
   const auto lock = wait_for(
-      peer, deadline.value_or(options.deadline), Towards::us,
+      peer, of_run, deadline.value_or(options.deadline), Towards::us,
       [&] { return peer.control_here(kind, of_run); },
       [&] {
         return self_name + " waiting for the " + std::string(frame_kind_name(kind)) + " frame of " +

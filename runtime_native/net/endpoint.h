@@ -29,6 +29,8 @@ class Endpoint final : public Transport, private SessionState {
   void send(PeerIndex peer, const MessageHeader& header, Payload payload) override;
   Received receive(PeerIndex peer, RunId run, std::uint32_t message, std::uint64_t bytes,
                    std::optional<Duration> deadline) override;
+  void recycle(SecretBuffer payload) override { buffers.give(std::move(payload)); }
+  void keep_buffers(std::size_t bytes) override { buffers.permit(bytes); }
   bool arrived(PeerIndex peer, RunId run, std::uint32_t message) override;
   void wait_ready(RunId run, std::optional<Duration> deadline) override;
   void send_control(PeerIndex peer, FrameKind kind, RunId run,
@@ -55,16 +57,17 @@ class Endpoint final : public Transport, private SessionState {
   enum class Towards { us, peer };
   // Returns, with the mutex held, when ready() holds; throws on failure, when nothing moves in that
   // direction for `limit` or less than the least rate (TransportOptions), both since `peer` last
-  // said that it is at work, and when `peer` has finished.
+  // said that it is at work, when `of_run` is the declared run and has lasted for its limit, and
+  // when `peer` has finished.
   template <class Ready, class Describe>
-  std::unique_lock<std::mutex> wait_for(Peer& peer, Duration limit, Towards direction, Ready ready,
-                                        Describe describe);
+  std::unique_lock<std::mutex> wait_for(Peer& peer, RunId of_run, Duration limit, Towards direction,
+                                        Ready ready, Describe describe);
   // Lets links go on whose next frame was held back. Without the mutex.
   void resume_links();
   // Tells all others that this endpoint has waited for `awaited` for long; the mutex is not held.
   void tell_waits(PeerIndex awaited);
-  // Who keeps `peer` waiting, as far as anybody has said; `peer` itself if nobody. The mutex is
-  // held.
+  // Who keeps `peer` waiting, if what everybody has said is true; `peer` itself if nobody. The
+  // mutex is held.
   const Peer& culprit(const Peer& peer) const;
 
   const PeerIndex self_;

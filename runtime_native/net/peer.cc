@@ -13,6 +13,10 @@ namespace {
 constexpr std::size_t kMaxWaitingControls = 64;
 constexpr std::size_t kMaxReadyAhead = 2;
 constexpr std::size_t kMaxAbortText = 1024;
+// Waits frames and late ones that a peer may send in a run: an honest one sends at most four per
+// deadline, and its deadline may be shorter.
+constexpr std::uint64_t kMaxUseless = 64;
+constexpr std::uint64_t kUselessPerDeadline = 8;
 
 std::span<const std::byte> as_bytes(std::string_view text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
@@ -183,6 +187,7 @@ void Peer::begin_run(RunId run) {
   steps_done_ = 0;
   last_alive_.reset();
   waits_for_.reset();
+  useless_ = 0;
   stats_.max_depth = 0;
 }
 
@@ -261,21 +266,27 @@ std::span<std::byte> Peer::prepare() noexcept {
 }
 
 void Peer::commit(std::size_t n) noexcept {
-  last_progress_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
-  received_bytes_.fetch_add(n, std::memory_order_relaxed);
+  last_heard_.set_now();
   guarded([&] {
     if (!in_payload_) {
       head_fill_ += n;
       if (head_fill_ == kHeaderBytes) {
         begin_frame();
+        if (header_.kind == FrameKind::data) progress(kHeaderBytes);
         admit(false);
       }
     } else {
       checksum_.update(body_.bytes().subspan(body_fill_, n));
       body_fill_ += n;
+      if (header_.kind == FrameKind::data) progress(n);
     }
     if (in_payload_ && body_fill_ == body_.size()) finish_frame();
   });
+}
+
+void Peer::progress(std::size_t bytes) noexcept {
+  last_progress_.set_now();
+  received_work_.fetch_add(bytes, std::memory_order_relaxed);
 }
 
 bool Peer::paused() noexcept {
@@ -307,7 +318,8 @@ bool Peer::admit(bool force) {
     }
   }
   header_waits_ = false;
-  body_ = SecretBuffer::uninitialized(header_.payload_bytes);
+  body_ = header_.kind == FrameKind::data ? state_.buffers.take(header_.payload_bytes)
+                                          : SecretBuffer::uninitialized(header_.payload_bytes);
   body_fill_ = 0;
   checksum_ = Checksum{};
   in_payload_ = true;
@@ -477,11 +489,20 @@ void Peer::accept_control(std::unique_lock<std::mutex>& lock) {
 // Of a run that is over here: its sender could not know that yet.
 bool Peer::is_late() const { return state_.run && header_.run < *state_.run; }
 
+void Peer::count_useless() {
+  const double deadlines = std::chrono::duration<double>(Clock::now() - state_.run_began) /
+                           std::chrono::duration<double>(state_.options.deadline);
+  const double most = kMaxUseless + kUselessPerDeadline * deadlines;
+  if (static_cast<double>(++useless_) > most)
+    refuse("too many waits frames and frames of runs that are over: " + std::to_string(useless_) +
+           " in this run");
+}
+
 void Peer::accept_alive() {
   if (body_.size() != kAliveBytes)
     refuse("alive frame of " + std::to_string(body_.size()) + " bytes where " +
            std::to_string(kAliveBytes) + " are expected");
-  if (is_late()) return;
+  if (is_late()) return count_useless();
   check_run();
   std::uint64_t steps = 0;
   std::memcpy(&steps, body_.data(), sizeof steps);
@@ -502,7 +523,7 @@ void Peer::accept_waits() {
   if (body_.size() != kWaitsBytes)
     refuse("waits frame of " + std::to_string(body_.size()) + " bytes where " +
            std::to_string(kWaitsBytes) + " are expected");
-  waits_bytes_ += kHeaderBytes + kWaitsBytes;
+  count_useless();
   if (is_late()) return;
   check_run();
   PeerIndex awaited = 0;

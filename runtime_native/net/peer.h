@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "net/buffer_pool.h"
 #include "net/frame.h"
 #include "net/link.h"
 #include "net/transport.h"
@@ -39,6 +40,7 @@ class SessionState {
 
   const TransportOptions options;
   std::string self_name;
+  BufferPool buffers;  // of received messages; has a mutex of its own
   std::uint32_t endpoint_count = 0;
   // Guards everything below here and the members of Peer that say so. Never held while a link is
   // called.
@@ -46,6 +48,7 @@ class SessionState {
   std::condition_variable changed;
   std::optional<Error> failure;
   std::optional<RunId> run;      // of the last expect()
+  Clock::time_point run_began;   // when that was
   std::uint64_t most_steps = 0;  // of that expect()
   std::size_t ahead = 0;         // bytes of data frames admitted and not received by the caller
   bool closing = false;
@@ -108,8 +111,6 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::optional<Clock::time_point> last_alive() const { return last_alive_; }
   // For whom it waited when it last said so, in the current run and after its last message.
   std::optional<PeerIndex> waits_for() const { return waits_for_; }
-  // What arrived without the frames that only say so.
-  std::uint64_t received_work() const { return received_bytes() - waits_bytes_; }
   // Has said goodbye. A stream that ends without it is a failure of the session.
   bool said_bye() const { return said_bye_; }
   // Nothing more will come.
@@ -119,14 +120,14 @@ class Peer final : public LinkSource, public LinkReceiver {
   void claim_key(std::string_view holders, RunId run);
 
   // --- any thread ---
-  Clock::time_point last_progress() const noexcept {
-    return Clock::time_point(Clock::duration(last_progress_.load(std::memory_order_relaxed)));
+  // Only data frames bring a wait nearer to its end: when the last of their bytes came, and how
+  // many came so far. Whatever else a peer sends, however much, prolongs nothing.
+  Clock::time_point last_progress() const noexcept { return last_progress_.load(); }
+  std::uint64_t received_work() const noexcept {
+    return received_work_.load(std::memory_order_relaxed);
   }
-
-  // All bytes of the stream so far.
-  std::uint64_t received_bytes() const noexcept {
-    return received_bytes_.load(std::memory_order_relaxed);
-  }
+  // When the last byte of any frame came.
+  Clock::time_point last_heard() const noexcept { return last_heard_.load(); }
 
   // LinkSource
   void take(std::vector<Chunk>& out) override;
@@ -140,6 +141,19 @@ class Peer final : public LinkSource, public LinkReceiver {
   void closed(const std::string& reason) noexcept override;
 
  private:
+  // A time that one thread sets and others read.
+  class Moment {
+   public:
+    void set_now() noexcept {
+      at_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+    }
+    Clock::time_point load() const noexcept {
+      return Clock::time_point(Clock::duration(at_.load(std::memory_order_relaxed)));
+    }
+
+   private:
+    std::atomic<Clock::rep> at_{0};
+  };
   struct Queued;
   struct Slot {
     std::uint64_t bytes = 0;
@@ -166,6 +180,8 @@ class Peer final : public LinkSource, public LinkReceiver {
   void accept_control(std::unique_lock<std::mutex>& lock);
   void accept_alive();
   void accept_waits();
+  void progress(std::size_t bytes) noexcept;
+  void count_useless();
   bool is_late() const;
   std::string place_of_frame() const;
   [[noreturn]] void refuse(const std::string& reason) const;
@@ -193,8 +209,9 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::size_t body_fill_ = 0;
   Checksum checksum_;
   std::uint64_t next_received_;
-  std::atomic<Clock::rep> last_progress_{0};
-  std::atomic<std::uint64_t> received_bytes_{0};
+  Moment last_progress_;
+  Moment last_heard_;
+  std::atomic<std::uint64_t> received_work_{0};
 
   // Guarded by state_.mutex.
   std::unordered_map<std::uint32_t, Slot> inbox_;
@@ -204,7 +221,7 @@ class Peer final : public LinkSource, public LinkReceiver {
   std::uint64_t steps_done_ = 0;  // as told by alive frames of the current run
   std::optional<Clock::time_point> last_alive_;
   std::optional<PeerIndex> waits_for_;
-  std::uint64_t waits_bytes_ = 0;
+  std::uint64_t useless_ = 0;  // waits frames, and late ones, since the run began
   bool said_bye_ = false;
   bool ended_ = false;
   bool held_back_ = false;

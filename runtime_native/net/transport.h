@@ -94,10 +94,13 @@ struct TransportOptions {
   // the peer's last alive frame (send_alive()), whichever is later.
   Duration deadline = std::chrono::seconds(10);
   // Bytes per second that a peer must keep up meanwhile. A wait ends in E-net-timeout `deadline`
-  // after the last byte, and also once it has lasted longer than `deadline` plus the time that the
-  // bytes which came since its beginning take at this rate: a large message on a slow link does not
-  // time out, a peer that lets single bytes trickle does.
+  // after the last byte of a message, and also once it has lasted longer than `deadline` plus the
+  // time that the bytes which came since its beginning take at this rate: a large message on a slow
+  // link does not time out, a peer that lets single bytes trickle does.
   std::uint64_t least_rate = std::uint64_t{64} << 10;
+  // Longest time of a run, from its expect(): every wait in it ends then, in E-net-timeout,
+  // whatever the peers say and send.
+  Duration run_limit = std::chrono::hours(1);
   // Bytes of messages that have arrived and have not been received yet, of all peers. Beyond it, a
   // link is not read until the caller has received some of them, unless the next message is the one
   // that is waited for. (Links in memory deliver on the sender's thread and do not wait.)
@@ -138,6 +141,11 @@ class Transport {
   // be received once. No value of `deadline` means options.deadline.
   virtual Received receive(PeerIndex peer, RunId run, std::uint32_t message, std::uint64_t bytes,
                            std::optional<Duration> deadline = {}) = 0;
+  // Gives the payload of receive() back, to be used for a later message. Never needed.
+  virtual void recycle(SecretBuffer payload) { payload.reset(); }
+  // From now on such buffers may be kept up to that many bytes together with those in use, or up to
+  // the most that are in use at once. For callers that have reckoned with these bytes.
+  virtual void keep_buffers(std::size_t) {}
   // Whether receive() would return at once.
   virtual bool arrived(PeerIndex peer, RunId run, std::uint32_t message) = 0;
 

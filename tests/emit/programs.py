@@ -67,6 +67,7 @@ def every_op() -> Module:
         w("shift_right", w("shift_left", w("add", y, wide), amount=3), amount=1),
         count=60,
     )
+    y = w("cast", w("cast", y, ring=32))
     lanes = element_count(wide.type.shape if isinstance(wide.type, RingType) else ())
     bits = w("bit_slice", y, planes=6, shift=2)
     rho = w("draw_bits", key="P0+P2", stream=1, phase="setup", place="P0", lanes=lanes, planes=6)

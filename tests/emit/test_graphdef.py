@@ -5,15 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from mpcc import _native
 from mpcc.emit import graphdef
 from mpcc.emit.graphdef import emit, parse
+from mpcc.emit.items import count_items
 from mpcc.emit.schema import GraphDef
 from mpcc.errors import MpccError
-from mpcc.ir.core import Module
+from mpcc.ir.core import Function, Module
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.party import DIALECT
 from mpcc.ir.text import print_module
 from mpcc.ir.verify import verify
+from mpcc.passes.fuse_local import FuseLocal
 from tests.emit.programs import Writer, every_op, random_program
 
 
@@ -70,6 +73,28 @@ def test_node_form():
     assert dict(body.ret) == {"r0": "b2:out:0", "r1": "a0", "r2": "b0:out:0"}
     assert body.node_def[1].input == ["a1", "a0"]
     assert not any(n.device for n in body.node_def)
+
+
+def test_results_of_a_region_stand_in_order():
+    """Of r1 and r10, of which one begins the other; the engine's reader takes the same bytes."""
+    module = Module("party")
+    w = Writer(module.main)
+    x = w("input", name="x", shape=(3,), place="client")
+    x = w("encode", x, frac=4, lo=-8.0, hi=8.0)
+    sums = [w("add_const", x, value=i) for i in range(12)]
+    for i, y in enumerate(sums):
+        z = w("concat", y, y, axis=0)  # not elementwise, so that every sum is a result
+        w("output", w("decode", z, frac=4), name=f"y{i}")
+    FuseLocal().run(module)
+    data = emit(module)
+    (body,) = [f for f in GraphDef.FromString(data).library.function if len(f.ret) == 12]
+    assert dict(body.ret).keys() == {f"r{i}" for i in range(12)}
+    # The last places: the names stand in the signature too.
+    names = sorted(name.encode() for name in body.ret)
+    places = [data.rindex(b"\n" + bytes([len(name)]) + name) for name in names]
+    assert places == sorted(places)
+    assert print_module(parse(data)) == print_module(module)
+    _native.describe_program(data)
 
 
 def test_module_attributes_come_back_in_order_of_their_keys():
@@ -212,6 +237,76 @@ def test_limits(monkeypatch):
         parse(data)
     monkeypatch.setattr(graphdef, "MAX_OPS", ops)
     parse(data)
+
+
+def test_items_are_counted_before_anything_is_built(monkeypatch):
+    data = emit(every_op())
+    found = count_items(data, 10**9)
+    graph = GraphDef.FromString(data)
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    texts = [a.s for n in nodes for a in n.attr.values()]
+    functions = graph.library.function
+    assert found.total == sum(
+        (
+            len(nodes) + len(functions),
+            sum(len(n.input) + len(n.attr) for n in nodes),
+            sum(len(a.list.i) + len(a.list.s) for n in nodes for a in n.attr.values()),
+            sum(t.count(b",") + t.count(b"[") for t in texts if t.startswith(b"[")),
+            sum(len(f.signature.input_arg) + len(f.signature.output_arg) for f in functions),
+            sum(len(f.ret) for f in functions),
+        )
+    )
+    # One body is used a second time.
+    monkeypatch.setattr(graphdef, "MAX_ITEMS", found.total + found.functions[1])
+    parse(data)
+    monkeypatch.setattr(graphdef, "MAX_ITEMS", found.total - 1)
+    monkeypatch.setattr(graphdef, "GraphDef", None)
+    with pytest.raises(MpccError, match="items of the program") as caught:
+        parse(data)
+    assert caught.value.code == "E-graph-limit"
+
+
+def bodies(uses: int, planes: int) -> bytes:
+    """Regions that share one body, whose list has so many items."""
+    module = Module("party", {})
+    w = Writer(module.main)
+    value = w("draw_bits", key="P0+P1", stream=1, place="P0", lanes=1, planes=planes)
+    for _ in range(uses):
+        body = Function("body", [value.type])
+        b = Writer(body)
+        body.returns.append(b("planes", body.args[0], indices=(*range(1, planes), 0)))
+        fused = DIALECT.operations["party.fused"]
+        value = module.main.append(fused, [value], {}, "", body).result
+    return emit(module)
+
+
+def test_a_body_counts_at_every_use_and_is_decoded_once(monkeypatch):
+    data = bodies(5, 100)
+    once = count_items(data, 10**9)
+    assert len(once.functions) == 1
+    total = once.total + 4 * once.functions[0]
+    monkeypatch.setattr(graphdef, "MAX_ITEMS", total)
+    fused = [op.body for op in parse(data).main.walk("party.fused")]
+    first, *others = (body.ops[0] for body in fused if body is not None)
+    assert len(others) == 4
+    assert all(op.attrs["indices"] is first.attrs["indices"] for op in others)
+    monkeypatch.setattr(graphdef, "MAX_ITEMS", total - 1)
+    with pytest.raises(MpccError, match="items of the program"):
+        parse(data)
+
+
+def test_what_is_no_encoding_is_no_graph():
+    for data in (
+        b"\x0a",  # ends before its size
+        b"\x0a\x05",  # a node beyond the end
+        b"\x02\x00",  # field 0
+        b"\x0b\x0c",  # a group
+        b"\x0d\x00",  # four bytes, of which one is there
+        b"\x80" * 11,  # a number of more than 64 bits
+    ):
+        with pytest.raises(MpccError, match="not a GraphDef") as caught:
+            parse(data)
+        assert caught.value.code == "E-graph"
 
 
 def test_only_the_canonical_bytes_are_a_program():

@@ -7,6 +7,7 @@ from benchmarks import models
 from mpcc.cost import count
 from mpcc.emit.graphdef import emit, parse
 from mpcc.frontend.onnx.loader import import_onnx
+from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp.party import run
 from mpcc.ir.ops.party import DIALECT
 from mpcc.ir.phi import FormatOptions
@@ -15,7 +16,7 @@ from mpcc.ir.text import print_module
 from mpcc.ir.verify import verify
 from mpcc.passes import pipeline
 from mpcc.passes.analyse import analyse
-from mpcc.passes.base import Manager
+from mpcc.passes.base import Checkpoint, Manager
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols import Rep3, lower_program
@@ -27,10 +28,12 @@ def lowered():
     network = models.network_a()
     samples = models.sample_inputs(network, 3)
     imported = import_onnx(network.serialized())
-    module = Manager(pipeline.TENSOR).run(imported.module)
-    phi = analyse(module, imported.constants, samples, FormatOptions()).phi
+    checkpoint = Checkpoint(DIALECTS)
+    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+    constants = checkpoint.constants(imported.constants)
+    phi = analyse(module, constants, samples, FormatOptions()).phi
     secure = build_secure(module, phi, FormatOptions())
-    return lower_program(secure, Rep3()), encode_weights(imported.constants, secure), samples[0]
+    return lower_program(secure, Rep3()), encode_weights(constants, secure), samples[0]
 
 
 def test_emission_keeps_what_runs(lowered):

@@ -64,6 +64,17 @@ def test_a_run_may_last_longer_than_the_deadline(compiled):
         assert np.abs(run.outputs["y"] - expected).max() < 0.05 * np.abs(expected).max()
 
 
+def test_a_run_has_a_limit_however_alive_everybody_is(compiled):
+    network, x, _ = compiled
+    live = mpcc.Session(
+        network.artifact, network.weights, deadline=DEADLINE, network="wan", run_limit=1.5
+    )
+    message = r"has not ended within 1\.5 s.*run_limit_s"
+    with pytest.raises(mpcc.MpccError, match=message) as caught, live:
+        live.run({"x": x})
+    assert caught.value.code.startswith("E-net")
+
+
 @pytest.mark.parametrize(
     ("number", "named"),
     # Behind a paused party the first to give up may name its neighbour, who waits as well.

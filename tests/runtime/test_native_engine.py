@@ -11,13 +11,14 @@ from mpcc.emit.graphdef import emit
 from mpcc.emit.schema import GraphDef
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.ir.core import Function, Module
+from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp.party import SeededKeys, Session
 from mpcc.ir.ops.party import DIALECT
 from mpcc.ir.phi import FormatOptions
 from mpcc.ir.schedule import schedule
 from mpcc.passes import pipeline
 from mpcc.passes.analyse import analyse
-from mpcc.passes.base import Manager
+from mpcc.passes.base import Checkpoint, Manager
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols import Rep3, lower_program
@@ -74,10 +75,12 @@ def test_fused_programs_equal_the_interpreter(seed):
 def lower(network):
     samples = models.sample_inputs(network, 3)
     imported = import_onnx(network.serialized())
-    module = Manager(pipeline.TENSOR).run(imported.module)
-    phi = analyse(module, imported.constants, samples, FormatOptions()).phi
+    checkpoint = Checkpoint(DIALECTS)
+    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+    constants = checkpoint.constants(imported.constants)
+    phi = analyse(module, constants, samples, FormatOptions()).phi
     secure = build_secure(module, phi, FormatOptions())
-    weights = encode_weights(imported.constants, secure)
+    weights = encode_weights(constants, secure)
     return lower_program(secure, Rep3()).party, weights, samples[0]
 
 

@@ -110,6 +110,8 @@ def test_ring_ops(n, word):
         check("shift_right", [x], {"amount": amount})
     for count in (0, 1, 16, word):
         check("low_bits", [x], {"count": count})
+    for other in (32, 64):
+        check("cast", [x], {"ring": other})
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -164,3 +164,11 @@ def test_run_refuses_a_program_that_leaks(compiled, tmp_path):
     assert "P0" in refused.stderr
     # With everything else honest it does run: nothing but the check stands in its way.
     assert run("--trust-artifact").returncode == 0
+
+
+def test_the_python_interface_refuses_a_program_that_leaks(compiled):
+    program, image = compiled
+    artifact, _ = leaking(compiled)
+    with pytest.raises(mpcc.MpccError) as caught:
+        mpcc.run_local(artifact, dict(program.weights), {"image": image})
+    assert caught.value.code == "E-run-unverified"

@@ -153,7 +153,8 @@ TEST_CASE("a peer that lets single bytes trickle times out") {
   expect_one(*pair.victim, 1, kBytes);
   const auto bytes = pair.peer->frame(FrameKind::data, 1, kBytes, 5, 2);
   std::atomic<bool> stop{false};
-  std::atomic<std::size_t> sent{0};
+  pair.peer->send({bytes.begin(), bytes.begin() + kHeaderBytes});
+  std::atomic<std::size_t> sent{kHeaderBytes};
   std::thread trickle([&] {
     while (!stop && sent < bytes.size()) {
       pair.peer->send({bytes[sent++]});
@@ -338,6 +339,114 @@ TEST_CASE("whoever waits for somebody who waits himself names the last one") {
   CHECK(blamed({{2, 0}}) == "P2");
   CHECK(blamed({{2, 1}, {1, 0}}) == "P2");
   CHECK(blamed({{2, 1}, {1, 2}}) == "P2");
+}
+
+TEST_CASE("nobody is blamed on another's word while it is heard itself") {
+  Crowd crowd(test_options(kSlowness * 1s));
+  crowd.peer(2).send(crowd.peer(2).waits(1, 1));
+  std::atomic<bool> stop{false};
+  std::thread working([&] {
+    // As many as may wait to be taken.
+    for (int i = 0; i < 60 && !stop; ++i) {
+      crowd.peer(1).send(crowd.peer(1).frame(FrameKind::go, 1));
+      std::this_thread::sleep_for(kSlowness * 25ms);
+    }
+  });
+  const Error error = crowd.wait();
+  stop = true;
+  working.join();
+  INFO(std::string(error.what()));
+  CHECK(error.code() == "E-net-timeout");
+  CHECK(contains(error.message(), "it says that it waits for P1, which is heard"));
+  CHECK(find_blame(error)->party == "P2");
+}
+
+// Sends what `frame` makes, again and again, until the victim's wait has ended.
+Error wait_in_flood(Pair& pair, Duration pause,
+                    const std::function<std::vector<std::byte>()>& frame) {
+  std::atomic<bool> stop{false};
+  std::thread flood([&] {
+    while (!stop) {
+      pair.peer->send(frame());
+      std::this_thread::sleep_for(pause);
+    }
+  });
+  const Error error = error_of([&] { pair.victim->receive(1, 2, 5, 10); });
+  stop = true;
+  flood.join();
+  return error;
+}
+
+TEST_CASE("frames that prolong nothing prolong nothing, and are few") {
+  const auto begun = [](Pair& pair) {
+    pair.victim->expect(1, {});
+    expect_one(*pair.victim, 2, 10);
+  };
+  const auto endless = [](Pair& pair, int kind) {
+    if (kind == 0) return pair.peer->alive(1, 1);
+    return pair.peer->waits(kind == 1 ? 1 : 2, 0);
+  };
+  for (const int kind : {0, 1, 2}) {
+    // A few times per deadline: silence all the same.
+    Pair slow(test_options(kSlowness * 300ms));
+    begun(slow);
+    check_blames(wait_in_flood(slow, kSlowness * 60ms, [&] { return endless(slow, kind); }),
+                 "E-net-timeout", "nothing from P1", "message 5");
+    // More often: refused.
+    Pair fast(test_options(60s));
+    begun(fast);
+    check_blames(wait_in_flood(fast, 1ms, [&] { return endless(fast, kind); }), "E-net-frame",
+                 "too many waits frames", "run ");
+  }
+  // Control frames that wait to be taken are no progress either.
+  Pair busy(test_options(kSlowness * 300ms));
+  begun(busy);
+  check_blames(
+      wait_in_flood(busy, kSlowness * 60ms, [&] { return busy.peer->frame(FrameKind::go, 2); }),
+      "E-net-timeout", "nothing from P1", "message 5");
+}
+
+TEST_CASE("a run has an end, whatever its peers say") {
+  for (const bool sending : {false, true}) {
+    auto options = test_options(60s);
+    options.run_limit = kSlowness * 300ms;
+    options.queue_bytes = 1;
+    Pair pair(options);
+    const Expected e{1, 5, 10, 2};
+    pair.victim->expect(1, std::span(&e, 1), 1'000'000);
+    std::atomic<bool> stop{false};
+    std::thread working([&] {
+      for (std::uint64_t step = 1; !stop; ++step) {
+        pair.peer->send(pair.peer->alive(1, step));
+        std::this_thread::sleep_for(5ms);
+      }
+    });
+    const auto start = std::chrono::steady_clock::now();
+    const Error error = error_of([&] {
+      if (!sending) pair.victim->receive(1, 1, 5, 10);
+      // The peer is never ready for them.
+      for (std::uint32_t m = 0; m < 2; ++m)
+        pair.victim->send(1, {1, m, 1, false}, test_payload(1000, m));
+    });
+    stop = true;
+    working.join();
+    check_blames(error, "E-net-timeout", "run 1 has not ended within", "message");
+    CHECK(contains(error.message(), "run_limit_s"));
+    CHECK(std::chrono::steady_clock::now() - start < 60s);
+  }
+}
+
+TEST_CASE("waiting for the next run belongs to no run") {
+  auto options = test_options(100ms);
+  options.run_limit = 1ms;
+  Pair pair(options);
+  pair.victim->expect(1, {});
+  std::thread driver([&] {
+    std::this_thread::sleep_for(50ms);
+    pair.peer->send(pair.peer->frame(FrameKind::go, 2));
+  });
+  CHECK(pair.victim->receive_control(1, FrameKind::go, 2, 60s).empty());
+  driver.join();
 }
 
 TEST_CASE("whoever waits for long says so to everybody who is there but the one it waits for") {

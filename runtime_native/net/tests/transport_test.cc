@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "net/buffer_pool.h"
 #include "net/shaped.h"
 #include "net/tests/network.h"
 
@@ -402,4 +403,60 @@ TEST_CASE("a session of many small rounds between three endpoints, with threads"
 }
 
 }  // namespace
+
+TEST_CASE("buffers that are given back serve again, and keeping them does not raise the peak") {
+  constexpr std::size_t kSize = BufferPool::kLeast;
+  BufferPool pool;
+  SecretBuffer a = pool.take(2 * kSize);
+  SecretBuffer b = pool.take(kSize);
+  pool.give(std::move(a));
+  CHECK(pool.kept_bytes() == 2 * kSize);
+  // Only the size that it has.
+  SecretBuffer c = pool.take(kSize + 64);
+  CHECK(c.size() == kSize + 64);
+  // 2 and 1 were lent at once: now 1, 1 and a bit are, so 2 cannot be kept.
+  CHECK(pool.kept_bytes() == 0);
+  pool.give(std::move(b));
+  pool.give(std::move(c));
+  SecretBuffer d = pool.take(kSize);
+  CHECK(d.size() == kSize);
+  CHECK(pool.kept_bytes() == kSize + 64);
+  // Small ones are not kept.
+  pool.give(pool.take(kSize - 1));
+  pool.give(SecretBuffer());
+  CHECK(pool.kept_bytes() == kSize + 64);
+  // More than were lent at once, where that is permitted.
+  pool.permit(11 * kSize);
+  pool.give(pool.take(8 * kSize));
+  CHECK(pool.kept_bytes() == 9 * kSize + 64);
+  pool.give(pool.take(2 * kSize));  // the oldest make room
+  CHECK(pool.kept_bytes() == 10 * kSize);
+  // What was lent before counts no longer; one buffer still is.
+  pool.permit(0);
+  CHECK(pool.kept_bytes() == 0);
+  pool.give(std::move(d));
+  CHECK(pool.kept_bytes() == kSize);
+}
+
+TEST_CASE("messages arrive unchanged in buffers that held others") {
+  for_each_kind([](Kind kind) {
+    constexpr std::uint64_t kSize = 300001;
+    Network net = make_network(kind, 2, test_options());
+    const std::byte* first = nullptr;
+    for (RunId run = 1; run <= 3; ++run) {
+      net[0]->expect(run, {});
+      net[1]->expect(run, from(0, {kSize, kSize}));
+      for (std::uint32_t m = 0; m < 2; ++m) {
+        net[0]->send(1, header(run, m), test_payload(kSize, 10 * run + m));
+        Received r = net[1]->receive(0, run, m, kSize);
+        CHECK(same(r.payload.bytes(), test_payload(kSize, 10 * run + m).bytes()));
+        if (first == nullptr) first = r.payload.data();
+        CHECK(r.payload.data() == first);
+        net[1]->recycle(std::move(r.payload));
+      }
+    }
+    close_all(net);
+  });
+}
+
 }  // namespace mpcc::net
