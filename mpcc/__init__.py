@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 from mpcc.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from mpcc.api import Compiled, CompileOptions, Party, Session, compile, run_local, simulate
+    from mpcc.api import (
+        Batches,
+        Compiled,
+        CompileOptions,
+        Party,
+        Session,
+        compile,
+        run_local,
+        simulate,
+    )
     from mpcc.artifact import Artifact
     from mpcc.errors import MpccError
 
 __all__ = [
     "Artifact",
+    "Batches",
     "CompileOptions",
     "Compiled",
     "MpccError",

@@ -1,43 +1,36 @@
 """The Python API: compile, simulate, run, inspect, predict cost.
 
-This module is the driver that ties the packages together; nothing else imports all of them.
+With :mod:`mpcc.compiler` this module ties the packages together; nothing else imports all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import RenderableType
 from rich.table import Table
 
 from mpcc import artifact as files
 from mpcc import cost as costs
 from mpcc.artifact import Artifact
+from mpcc.compiler import Batches, Compiled, compile, output_paths
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir import budget
 from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
 from mpcc.ir.interp import fixed, real
-from mpcc.ir.ops import tensor
-from mpcc.ir.phi import Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
-from mpcc.options import (
-    DEBUG_VARIABLES,
-    CompileOptions,
-    calibration_samples,
-    check_writable,
-    is_real,
-    to_float32,
-)
+from mpcc.options import DEBUG_VARIABLES, CompileOptions, is_real, to_float32
 from mpcc.runtime import native
 from mpcc.runtime.interpreter import interpret
 from mpcc.runtime.party import Party
@@ -46,6 +39,7 @@ from mpcc.version import VERSION
 
 __all__ = [
     "Artifact",
+    "Batches",
     "Comparison",
     "CompileOptions",
     "Compiled",
@@ -71,78 +65,6 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What a compilation gives.
-
-    Attributes:
-        artifact: the public program.
-        weights: folded fixed-point weights by name, the model owner's own.
-        private: exact ranges, errors per layer and the like, the model owner's own.
-        cost: the predicted cost.
-        notes: sentences for the user: assumed ranges, what is undefined beyond them.
-        seconds: (stage, wall time) of all stages, in order.
-    """
-
-    artifact: Artifact
-    weights: Mapping[str, Array] = field(repr=False)
-    private: Mapping[str, Any] = field(repr=False)
-    cost: costs.Report
-    notes: tuple[str, ...]
-    seconds: tuple[tuple[str, float], ...] = field(repr=False)
-
-    def save(self, path: PathLike) -> list[Path]:
-        """Write the artifact, and beside it the weights and the private report (mode 0600).
-
-        Returns:
-            The three paths.
-
-        Raises:
-            MpccError: the name does not end in ``.mpcc``, or a file cannot be written there.
-        """
-        public, weights, private = output_paths(path)
-        files.save_weights(weights, self.weights, self.artifact.program_sha256)
-        files.save_private(private, self.private)
-        self.artifact.save(public)
-        return [public, weights, private]
-
-    def summary(self) -> RenderableType:
-        """A short table for people: owners, formats, accuracy, cost, what is disclosed."""
-        from mpcc.protocols import protocol_named
-
-        phi = _phi(self.artifact)
-        table = Table("", "", show_header=False)
-        protocol = protocol_named(self.artifact.protocol)
-        table.add_row("protocol", f"{protocol.name}: {protocol.threat_model}")
-        owned = {op.attrs["owner"] for op in self.artifact.secure_module.main.walk("secure.weight")}
-        for kind, owners in (
-            *((f"input {p['name']}", {p["owner"]}) for p in self.artifact.inputs),
-            ("weights", owned),
-            *((f"output {p['name']}", {p["owner"]}) for p in self.artifact.outputs),
-        ):
-            who = ", ".join(sorted(owners)) or "none"
-            table.add_row(kind, "public: every party sees it" if who == "public" else f"of {who}")
-        table.add_row(
-            "numbers",
-            f"Z_2^{phi.ring}, {phi.frac} fraction bits, ranges {phi.policy}",
-        )
-        for port in self.artifact.inputs:
-            table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
-        error = max(self.private["measured_error"].values(), default=0.0)
-        table.add_row(
-            "error",
-            f"{error:.2g} measured on sample inputs, budget {self.private['max_error']:.2g}",
-        )
-        for label, text in self.cost.headline():
-            table.add_row(label, text)
-        bits = self.artifact.disclosed_bits
-        how = "" if bits else ": made from the architecture and declared ranges alone"
-        table.add_row("disclosed", f"{bits} bits of formats{how}")
-        for text in self.artifact.disclosed:
-            table.add_row("disclosed", f"{text}, a constant of the model")
-        return table
 
 
 @dataclass(frozen=True)
@@ -187,145 +109,18 @@ class Comparison:
     rows: dict[str, Deviation]
 
 
-def output_paths(path: PathLike) -> tuple[Path, Path, Path]:
-    """Artifact, weights and private report that go together, checked before work is done for them.
+def weights_paths(given: PathLike) -> list[Path]:
+    """Where the weights may be, for what the user named.
 
-    Raises:
-        MpccError: the name does not end in ``.mpcc`` (another file could be overwritten then), or
-            a file cannot be written there.
+    Beside an artifact ``M.mpcc`` its ``M.weights``, for ``M.b8.mpcc`` also ``M.weights``, which the
+    programs of all batch sizes share; of another file this file.
     """
-    public = Path(path)
-    if public.suffix != ".mpcc":
-        raise MpccError.of(
-            "E-option-output",
-            f"{public} does not end in .mpcc",
-            "--output",
-            f"write {public.with_suffix('.mpcc') if public.name else 'M.mpcc'}",
-        )
-    paths = (public, public.with_suffix(".weights"), public.with_suffix(".private.json"))
-    for each in paths:
-        check_writable(each, "--output")
-    return paths
-
-
-def weights_path(given: PathLike) -> Path:
-    """The weights file for what the user named: beside an artifact ``M.mpcc``, else that file."""
     path = Path(given)
-    return path.with_suffix(".weights") if path.suffix == ".mpcc" else path
-
-
-def _phi(artifact: Artifact) -> Phi:
-    return Phi.from_json(json.dumps(dict(artifact.phi)))
-
-
-def _nothing(step: str) -> None:
-    """No progress wanted."""
-
-
-def compile(
-    model: PathLike | bytes,
-    *,
-    options: CompileOptions | None = None,
-    calibration: Mapping[str, Array] | None = None,
-    network: str = "lan",
-    dump_after: Sequence[str] = (),
-    dump: Callable[[str], None] | None = None,
-    progress: Callable[[str], None] = _nothing,
-) -> Compiled:
-    """Compile a model.
-
-    Args:
-        model: path or bytes of an ONNX file.
-        options: see :class:`mpcc.options.CompileOptions`.
-        calibration: sample inputs, [samples, ...] per input name; seen by the analysis only.
-        network: profile of the cost report: ``lan``, ``wan``, ``none`` or a TOML file.
-        dump_after: stages after which the IR goes to ``dump``, see
-            :data:`mpcc.passes.pipeline.STAGES`; ``all`` for all.
-        dump: takes IR text.
-        progress: told the name of each stage as it begins.
-
-    Raises:
-        MpccError: the model, the options or the data; all problems at once where possible.
-    """
-    from mpcc.emit.graphdef import emit
-    from mpcc.frontend.onnx.loader import import_onnx
-    from mpcc.passes import pipeline
-    from mpcc.passes.analyse import analyse
-    from mpcc.passes.base import Checkpoint, Manager, Result
-    from mpcc.passes.declared_formats import analyse_declared
-    from mpcc.passes.lower_tensor_to_secure import encode_weights
-    from mpcc.protocols import lower_program, protocol_named
-
-    chosen = options or CompileOptions()
-    protocol = protocol_named(chosen.protocol)
-    profile = costs.profile(network)
-    collect(
-        Diagnostic(
-            "E-option-pass",
-            f"no pass {name!r}",
-            "--dump-after",
-            f"known: all, {', '.join(pipeline.STAGES)}",
-        )
-        for name in dump_after
-        if name not in ("all", *pipeline.STAGES)
-    )
-    checkpoint = Checkpoint(DIALECTS, dump_after, dump)
-
-    progress("importing")
-    with checkpoint.timed(pipeline.IMPORT):
-        imported = import_onnx(
-            os.fspath(model) if not isinstance(model, bytes) else model,
-            chosen.shapes,
-            chosen.owners,
-            chosen.weights,
-        )
-    checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
-    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
-    model_constants = checkpoint.constants(imported.constants)
-
-    progress("choosing number formats")
-    with checkpoint.timed("analyse"):
-        shapes = {port.name: port.shape for port in imported.inputs}
-        samples = () if calibration is None else calibration_samples(calibration, shapes)
-        choose = analyse_declared if chosen.formats.disclose == "none" else analyse
-        analysis = choose(module, model_constants, samples, chosen.formats)
-    if not chosen.keep_names:
-        module = Manager(pipeline.PUBLISH, checkpoint).run(module)
-
-    progress("building the fixed-point program")
-    to_secure = pipeline.to_secure(analysis.phi, chosen.formats)
-    secure = Manager(to_secure, checkpoint).run(module)
-
-    progress("lowering to the parties")
-    to_party = pipeline.to_party(lambda level: lower_program(level, protocol).party)
-    party = Manager(to_party, checkpoint).run(secure)
-    with checkpoint.timed("emit"):
-        program = emit(party)
-
-    progress("predicting cost")
-    with checkpoint.timed("cost"):
-        report = costs.predict(party, profile)
-    with checkpoint.timed("encode-weights"):
-        names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
-        constants = {n: model_constants[checkpoint.renamed.get(n, n)] for n in names}
-        weights = encode_weights(constants, secure)
-    artifact = Artifact.create(
-        tensor_module=module,
-        secure_module=secure,
-        program=program,
-        protocol=protocol.name,
-        phi=asdict(analysis.phi),
-        formats=chosen.formats.public(),
-        disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in imported.disclosed)),
-        inputs=[op.attrs for op in secure.main.walk("secure.input")],
-        outputs=[asdict(port) for port in imported.outputs],
-        # Networks that everybody knows: the user's own is not a matter of the program.
-        cost=report.cost.to_json([costs.PROFILES["lan"], costs.PROFILES["wan"]]),
-        version=VERSION,
-    )
-    return Compiled(
-        artifact, weights, analysis.private, report, analysis.notes, tuple(checkpoint.seconds)
-    )
+    if path.suffix != ".mpcc":
+        return [path]
+    shared = re.fullmatch(r"(.+)\.b[0-9]+", path.stem)
+    names = [path.stem, *([shared[1]] if shared else [])]
+    return [path.with_name(f"{name}.weights") for name in names]
 
 
 def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
@@ -386,15 +181,19 @@ def _read_weights(
 ) -> Mapping[str, Array]:
     if isinstance(weights, Mapping):
         return weights
-    path = weights_path(weights)
-    if not path.is_file():
-        raise MpccError.of(
-            "E-file-missing",
-            "the weights file does not exist",
-            str(path),
-            "name the file that `mpcc compile` wrote beside the artifact with --weights",
-        )
-    return files.load_weights(path, artifact.program_sha256)
+    paths = weights_paths(weights)
+    found = [path for path in paths if path.is_file()]
+    for path in found[:-1]:
+        with contextlib.suppress(MpccError):
+            return files.load_weights(path, artifact.program_sha256)
+    if found:
+        return files.load_weights(found[-1], artifact.program_sha256)
+    raise MpccError.of(
+        "E-file-missing",
+        "the weights file does not exist",
+        " or ".join(map(str, paths)),
+        "name the file that `mpcc compile` wrote beside the artifact with --weights",
+    )
 
 
 def _weights(artifact: Artifact, weights: PathLike | Mapping[str, Array]) -> Mapping[str, Array]:
@@ -574,8 +373,11 @@ def run_local(
     repeat: int = 1,
     threads: int = 1,
     deadline: float = 10.0,
+    run_limit: float = 3600.0,
     max_memory: int | None = None,
     max_work: int | None = None,
+    require_verified: bool = True,
+    trace: PathLike | None = None,
 ) -> RunResult:
     """Run the three parties on this machine; the caller is client and model owner.
 
@@ -589,18 +391,30 @@ def run_local(
         repeat: runs in one session; each has its own keys.
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
+        run_limit: seconds that a run, or the setup, may take (native engine).
         max_memory: bytes that a party may need; a program that needs more is refused before
             anything is allocated. None: three quarters of the machine's memory.
         max_work: multiply-adds that a party may do in a run; None: 10^13.
+        require_verified: whether a program that the leak checker refuses is refused here.
+        trace: file for what every endpoint did when, as Chrome trace events (native engine).
 
     Raises:
-        MpccError: inputs or weights do not fit, the program needs too much (``E-limit-…``), or a
-            party failed (``E-net-…``, ``E-party-…``).
+        MpccError: inputs or weights do not fit, the program leaks (``E-run-unverified``), it needs
+            too much (``E-limit-…``), or a party failed (``E-net-…``, ``E-party-…``).
     """
     from mpcc.emit.graphdef import parse
 
     data, words = _inputs(artifact, inputs), _weights(artifact, weights)
+    if require_verified:
+        refuse_unverified(artifact)
     if engine == "party-interpreter":
+        if trace is not None:
+            raise MpccError.of(
+                "E-option-trace",
+                "the interpreter of parties has no timeline",
+                "--trace",
+                "use --engine native",
+            )
         module = parse(artifact.program)
         outputs, stats = interpret(
             module, artifact.protocol, words, data, repeat, max_memory, max_work
@@ -612,11 +426,35 @@ def run_local(
         network=network,
         threads=threads,
         deadline=deadline,
+        run_limit=run_limit,
         max_memory=max_memory,
         max_work=max_work,
+        trace=None if trace is None else Path(trace),
     ) as live:
         runs = [live.run(data) for _ in range(repeat)]
         return RunResult(runs[-1].outputs, live.statistics(runs))
+
+
+def refuse_unverified(artifact: Artifact) -> None:
+    """Refuse a program that tells somebody more than the outputs to their owners.
+
+    Raises:
+        MpccError: ``E-run-unverified``, and what the leak checker found.
+    """
+    from mpcc.verify_program import verify_artifact
+
+    report = verify_artifact(artifact)
+    if not report.accepted:
+        raise MpccError(
+            Diagnostic(
+                "E-run-unverified",
+                "the program leaks, or is not what its secure form says",
+                "program.pb",
+                f"compile the model again: this is mpcc {VERSION}, the program was made by mpcc "
+                f"{artifact.compiler_version}",
+            ),
+            *report.all_problems,
+        )
 
 
 def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str = "text") -> str:

@@ -1,4 +1,4 @@
-"""The artifact ``M.mpcc``, the owner's files beside it, and how files are written.
+"""The artifact ``M.mpcc`` and the owner's files beside it.
 
 ``docs/artifact-format.md`` is the specification. An artifact is data, holds no secret, and is
 treated as hostile when it is loaded: names, sizes, versions and hashes are checked before anything
@@ -11,16 +11,13 @@ import hashlib
 import io
 import json
 import math
-import os
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from mpcc.errors import MpccError
+from mpcc.files import Create, atomic_files, atomic_write
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
@@ -40,19 +38,26 @@ from mpcc.ir.verify import verify
 __all__ = [
     "FORMAT",
     "Artifact",
+    "Create",
     "Weights",
+    "atomic_files",
     "atomic_write",
     "load_private",
     "load_weights",
     "save_private",
     "save_weights",
+    "write_private",
+    "write_weights",
 ]
 
 FORMAT = 2
 """Version of the artifact's format; another version is refused."""
 
-WEIGHTS_FORMAT = 1
-"""Version of the weights file's format, likewise."""
+WEIGHTS_FORMAT = 2
+"""Newest version of the weights file's format; it and 1 are read, others refused."""
+
+_WEIGHTS_ONE = 1
+"""The version whose files belong to a single program."""
 
 _MIB = 1 << 20
 _LIMITS = {
@@ -64,6 +69,8 @@ _LIMITS = {
 }
 """Entries in their order, with the most bytes of each, unpacked."""
 _MAX_FILE = 512 * _MIB
+_MAX_DIRECTORY = 4096
+"""Most bytes of a zip's directory of five short names."""
 _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
@@ -71,51 +78,13 @@ _OUTPUT_FIELDS = ("name", "shape", "owner")
 _DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
 """Of outputs that are no numbers; the others have no field ``dtype``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_MAX_DEPTH = 32
+"""Of JSON; what is written here has fewer than ten levels."""
 
 Words = npt.NDArray[Any]
 
 
 # --- files ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """A binary file that appears under its name only when it is complete.
-
-    The data goes to a temporary file in the same directory, is flushed to the disk, and renamed.
-    If the block raises or the disk is full, the old file stays as it was and nothing else remains.
-
-    Args:
-        path: the file to write or replace.
-        mode: permissions of the new file, whatever the umask.
-
-    Raises:
-        MpccError: ``E-file-write`` with the system's reason.
-    """
-    target = Path(path)
-    temporary = ""
-    try:
-        # mkstemp opens with mode 0600, so a secret is never readable in between.
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        temporary = ""
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # the rename itself
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise MpccError.of(
-            "E-file-write", f"cannot write: {error.strerror or error}", str(target)
-        ) from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def _read(path: Path | str, limit: int, what: str) -> bytes:
@@ -160,8 +129,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+def _is_deep(value: Any) -> bool:
+    """Whether JSON is nested more than ``_MAX_DEPTH`` deep; what walks it may recurse."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
 def _load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
-    """A JSON object; no duplicate keys, no NaN."""
+    """A JSON object; no duplicate keys, no NaN, not nested deeply."""
     try:
         value = json.loads(
             data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
@@ -172,6 +154,8 @@ def _load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
         raise MpccError.of(code, f"not JSON: {error}", where) from None
     if not isinstance(value, dict):
         raise MpccError.of(code, "not a JSON object", where)
+    if _is_deep(value):
+        raise MpccError.of(code, "nested too deeply", where)
     return value
 
 
@@ -185,9 +169,12 @@ class Artifact:
     ``mpcc.emit.parse(artifact.program)``.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], entries: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, manifest: Mapping[str, Any], entries: Mapping[str, bytes], data: bytes | None = None
+    ) -> None:
         self._manifest = dict(manifest)
         self._entries = dict(entries)
+        self._data = data
 
     @classmethod
     def create(
@@ -280,7 +267,7 @@ class Artifact:
                     "the entry is not the one that was written",
                     f"{source}, {name}",
                 )
-        return cls(manifest, entries)
+        return cls(manifest, entries, data)
 
     def to_bytes(self) -> bytes:
         """The zip file: fixed order, timestamps and attributes."""
@@ -298,6 +285,12 @@ class Artifact:
         """Write the file; either all of it or nothing."""
         with atomic_write(path) as file:
             file.write(self.to_bytes())
+
+    @property
+    def compiler_version(self) -> str:
+        """The version of mpcc that made it."""
+        version: str = self._manifest["mpcc"]
+        return version
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -402,6 +395,14 @@ class Artifact:
         made = {"manifest.json": self._manifest, "cost.json": self.cost}
         return [name for name, value in made.items() if _json_bytes(value) != self._entries[name]]
 
+    @property
+    def is_odd_file(self) -> bool:
+        """Whether the file is not the one that is written for its entries: it may hold more.
+
+        Gaps, comments and extra fields of a zip file can, and so can the choices of a compressor.
+        """
+        return self._data is not None and self._data != self.to_bytes()
+
     def _text(self, name: str) -> str:
         try:
             return self._entries[name].decode()
@@ -428,12 +429,23 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
             "E-artifact", what, f"{source}, {where}" if where else source, "compile the model again"
         )
 
+    # zipfile reads all of a directory before it tells how long it is; the record at the very end
+    # says it. A zip64 has a locator before that record.
+    locator, end = data[-42:-22], data[-22:]
+    if len(data) < 42 or end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
+        refuse("does not end as an artifact does")
+    if locator[:4] == b"PK\6\7":
+        refuse("is a zip64 file")
+    here, entries_in_all, size = struct.unpack("<8x2HI6x", end)
+    entries_wanted = f"must have exactly the entries {', '.join(_LIMITS)}"
+    if not here == entries_in_all == len(_LIMITS) or size > _MAX_DIRECTORY:
+        refuse(entries_wanted)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             infos = file.infolist()
             names = [info.filename for info in infos]
             if names != list(_LIMITS):
-                refuse(f"must have exactly the entries {', '.join(_LIMITS)}")
+                refuse(entries_wanted)
             if file.comment or infos[0].header_offset:
                 refuse("has data beside its entries")
             entries = {}
@@ -573,7 +585,11 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 class Weights(Mapping[str, Words]):
-    """Fixed-point weights by name, as unsigned ring words; their repr shows shapes only."""
+    """Fixed-point weights by name, as unsigned ring words; their repr shows shapes only.
+
+    Attributes:
+        program_sha256: the program that they were read for.
+    """
 
     def __init__(self, arrays: Mapping[str, Words], program_sha256: str) -> None:
         self._arrays = dict(arrays)
@@ -601,21 +617,31 @@ def _ring_words(name: str, array: Words) -> Words:
     return np.asarray(array, order="C").view(f"<u{array.dtype.itemsize}")
 
 
-def save_weights(path: Path | str, arrays: Mapping[str, Words], program_sha256: str) -> None:
-    """Write the model owner's file: mode 0600, safetensors, bound to one program.
+def save_weights(path: Path | str, arrays: Mapping[str, Words], *programs: str) -> None:
+    """Write the model owner's file: mode 0600, safetensors, bound to its programs.
 
     Args:
         path: usually the artifact's path with the suffix ``.weights``.
         arrays: raw values by weight name; signed ones are stored as ring words.
-        program_sha256: hash of the program that the weights belong to.
+        programs: hashes of the programs that the weights belong to, one or more.
     """
+    with atomic_files() as create:
+        write_weights(create, path, arrays, programs)
+
+
+def write_weights(
+    create: Create, path: Path | str, arrays: Mapping[str, Words], programs: Sequence[str]
+) -> None:
+    """The file of :func:`save_weights` among others that appear together."""
     words = {name: _ring_words(name, np.asarray(a)) for name, a in arrays.items()}
-    # One metadata entry, since safetensors writes several in no fixed order.
-    binding = json.dumps(
-        {"format": WEIGHTS_FORMAT, "program_sha256": program_sha256}, sort_keys=True
-    )
-    data = safetensors.numpy.save(words, metadata={"mpcc": binding})
-    with atomic_write(path, mode=0o600) as file:
+    # One metadata entry, since safetensors writes several in no fixed order. The format is the
+    # lowest that can say it.
+    binding: dict[str, Any] = {"format": _WEIGHTS_ONE, "program_sha256": programs[0]}
+    if len(programs) > 1:
+        binding = {"format": WEIGHTS_FORMAT, "programs": list(programs)}
+    text = json.dumps(binding, sort_keys=True)
+    data = safetensors.numpy.save(words, metadata={"mpcc": text})
+    with create(path, mode=0o600) as file:
         file.write(data)
 
 
@@ -637,8 +663,11 @@ def load_weights(path: Path | str, program_sha256: str) -> Weights:
         raise MpccError.of("E-weights", "not a weights file of mpcc", str(path))
     # JSON may escape half a surrogate pair; what cannot be decoded again is refused.
     binding = _load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
-    _check_version(binding, WEIGHTS_FORMAT, "weights file", "E-weights-version", str(path))
-    if binding.get("program_sha256") != program_sha256:
+    one = binding.get("format") == _WEIGHTS_ONE and type(binding["format"]) is int
+    if not one:
+        _check_version(binding, WEIGHTS_FORMAT, "weights file", "E-weights-version", str(path))
+    programs = [binding.get("program_sha256")] if one else binding.get("programs")
+    if not isinstance(programs, list) or program_sha256 not in programs:
         raise MpccError.of(
             "E-weights-program",
             "the weights belong to another program",
@@ -654,7 +683,13 @@ def load_weights(path: Path | str, program_sha256: str) -> Weights:
 
 def save_private(path: Path | str, report: Mapping[str, Any]) -> None:
     """Write the model owner's private report (exact ranges, errors per layer); mode 0600."""
-    with atomic_write(path, mode=0o600) as file:
+    with atomic_files() as create:
+        write_private(create, path, report)
+
+
+def write_private(create: Create, path: Path | str, report: Mapping[str, Any]) -> None:
+    """The file of :func:`save_private` among others that appear together."""
+    with create(path, mode=0o600) as file:
         file.write(_json_bytes(report))
 
 

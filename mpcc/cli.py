@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from mpcc.errors import Diagnostic, MpccError
+from mpcc.errors import MpccError, printable
 
 if TYPE_CHECKING:
     from mpcc.artifact import Artifact
@@ -34,9 +35,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-# Names of a model and paths may look like markup; they are shown as they are.
-out = Console(markup=False, emoji=False, highlight=False)
-err = Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+class _Console(Console):
+    """Names of a model and paths may look like markup: they are shown as they are.
+
+    Control characters in them, which a terminal would obey, are shown as escapes.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """All that is printed comes through here, the cells of tables too."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+out = _Console()
+err = _Console(stderr=True)
 
 
 _INTERRUPTED = 130
@@ -183,7 +202,18 @@ def compile(
     ] = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=1,3,224,224", help="Static shape of an input."),
+        typer.Option(
+            metavar="NAME=1,3,224,224",
+            help="Static shape of an input; with --batch, NAME=batch,3,224,224.",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1,8,32",
+            help="Size of the first axis of inputs that leave it open. Several sizes give programs "
+            "M.b1.mpcc, M.b8.mpcc, ... over one M.weights.",
+        ),
     ] = None,
     calibrate: Annotated[
         Path | None,
@@ -241,7 +271,16 @@ def compile(
     fraction_bits: Annotated[
         int | None,
         typer.Option(
-            min=8, max=28, help="With --disclose none; default: the most that fit, up to 16."
+            min=4, max=28, help="With --disclose none; default: the most that fit, up to 16."
+        ),
+    ] = None,
+    ring: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="auto|32|64|NODE=32|NODE=64",
+            help="Bits of the ring: 32 halves the traffic and takes fewer digits; auto is 64. "
+            "NODE=64 computes the nodes of this name, or pattern such as 'head/*', in a ring of "
+            "their own.",
         ),
     ] = None,
     max_error: Annotated[
@@ -259,7 +298,10 @@ def compile(
         typer.Option(metavar="PASS", help="Print the IR after this pass, or after `all`."),
     ] = None,
 ) -> None:
-    """Compile MODEL into M.mpcc (public), M.weights and M.private.json (the model owner's own)."""
+    """Compile MODEL into M.mpcc (public), M.weights and M.private.json (the model owner's own).
+
+    All files appear, or none.
+    """
     from mpcc import api, options
     from mpcc.ir.phi import FormatOptions
 
@@ -268,7 +310,9 @@ def compile(
         raise MpccError.of(
             "E-option-output", f"{target} is the model itself", "--output", "name another file"
         )
-    api.output_paths(target)
+    sizes = None if batch is None else options.parse_batches(batch)
+    api.output_paths(target, sizes if isinstance(sizes, tuple) else ())
+    bits, rings = options.parse_rings(ring or [])
     settings = options.CompileOptions(
         shapes=options.parse_shapes(shape or []),
         owners=options.parse_owners(owner or []),
@@ -281,6 +325,8 @@ def compile(
             weight_range=weight_range,
             value_range=value_range,
             fraction_bits=fraction_bits,
+            ring=bits,
+            rings=rings,
             max_error=max_error,
         ),
         keep_names=keep_names,
@@ -291,6 +337,7 @@ def compile(
             model,
             options=settings,
             calibration=data,
+            batch=sizes,
             network=network,
             dump_after=dump_after or [],
             dump=lambda text: out.print(text, soft_wrap=True),
@@ -347,28 +394,6 @@ def simulate(
         raise typer.Exit(1)
 
 
-def _require_verified(artifact: Artifact) -> None:
-    """Refuse a program that tells somebody more than the outputs to their owners.
-
-    Raises:
-        MpccError: ``E-run-unverified``, and what the leak checker found.
-    """
-    from mpcc.verify_program import verify_artifact
-
-    with _status("verifying"):
-        report = verify_artifact(artifact)
-    if not report.accepted:
-        raise MpccError(
-            Diagnostic(
-                "E-run-unverified",
-                "the program leaks, or is not what its secure form says",
-                "program.pb",
-                "compile the model again, or run with --trust-artifact",
-            ),
-            *report.all_problems,
-        )
-
-
 @app.command()
 def run(
     artifact: ArtifactArgument,
@@ -387,6 +412,9 @@ def run(
     deadline: Annotated[
         float, typer.Option(min=0.1, help="Seconds to wait for any one message.")
     ] = 10.0,
+    run_limit: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a run, or the setup, may take.")
+    ] = 3600.0,
     max_memory: Annotated[
         str | None,
         typer.Option(
@@ -405,6 +433,14 @@ def run(
     stats: Annotated[
         Path | None, typer.Option("--json", metavar="stats.json", help="Write statistics here.")
     ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="trace.json",
+            help="Write here what every endpoint did when: computing, waiting, sending, per "
+            "operation. Chrome trace events, for ui.perfetto.dev.",
+        ),
+    ] = None,
     require_verified: Annotated[
         bool,
         typer.Option(
@@ -420,10 +456,11 @@ def run(
 
     api.forbid_core_dumps()
     loaded = _artifact(artifact)
-    _check_outputs({"--output": output, "--json": stats})
+    _check_outputs({"--output": output, "--json": stats, "--trace": trace})
     arrays = options.load_arrays(inputs, "--input")
     if require_verified:
-        _require_verified(loaded)
+        with _status("verifying"):
+            api.refuse_unverified(loaded)
     with _status("running"):
         result = api.run_local(
             loaded,
@@ -434,8 +471,11 @@ def run(
             repeat=repeat,
             threads=threads,
             deadline=deadline,
+            run_limit=run_limit,
             max_memory=None if max_memory is None else budget.parse_bytes(max_memory),
             max_work=None if max_work is None else budget.parse_work(max_work),
+            require_verified=False,  # done above
+            trace=trace,
         )
     _write_outputs(result.outputs, output)
     figures = result.stats

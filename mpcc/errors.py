@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Diagnostic", "MpccError", "collect"]
+__all__ = ["Diagnostic", "MpccError", "collect", "printable"]
 
 
-def _printable(text: str) -> str:
-    """The text with control characters escaped, line ends and tabs apart."""
+def printable(text: str) -> str:
+    """The text with control characters escaped, line ends and tabs apart.
+
+    For whatever comes from a file: a terminal obeys control characters.
+    """
     return "".join(
         c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
     )
@@ -38,7 +41,7 @@ class Diagnostic:
     def __post_init__(self) -> None:
         # Names from models and artifacts stand in these texts; a terminal must not obey them.
         for name in ("what", "where", "fix"):
-            object.__setattr__(self, name, _printable(getattr(self, name)))
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     def __str__(self) -> str:
         text = f"{self.code}: {self.what}"

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mpcc import cost as costs
 from mpcc.frontend.onnx.loader import import_onnx
+from mpcc.frontend.onnx.model import MAX_OPSET, MIN_OPSET
 from mpcc.frontend.onnx.support import Support, operators
 from mpcc.ir.phi import FormatOptions
 from mpcc.ir.types import Shape, element_count
@@ -258,8 +259,8 @@ def tables(protocol: str = "rep3") -> list[Table]:
         MpccError: as :func:`prices`.
     """
     good = Table(
-        title=f"ONNX operators on computed values, opset 7 and later; costs: {protocol}, over all "
-        f"links, values of {WIDTH} bits"
+        title=f"ONNX operators on computed values, opset {MIN_OPSET} to {MAX_OPSET}; costs: "
+        f"{protocol}, over all links, values of {WIDTH} bits"
     )
     bad = Table(title="ONNX operators that are not supported on computed values")
     for shown in (good, bad):

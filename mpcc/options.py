@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,24 @@ from mpcc.ir.phi import FormatOptions
 __all__ = [
     "DEBUG_VARIABLES",
     "CompileOptions",
+    "OpenShape",
     "calibration_samples",
+    "check_batches",
     "check_writable",
     "is_real",
     "load_arrays",
+    "parse_batches",
     "parse_owners",
     "parse_ranges",
+    "parse_rings",
     "parse_shapes",
     "to_float32",
 ]
 
 Array = npt.NDArray[Any]
+
+OpenShape: TypeAlias = tuple[int | None, ...]
+"""A shape whose first size may be None: the batch's."""
 
 _MAX_SIZE = 2**31 - 1
 """Largest size of a dimension."""
@@ -45,7 +52,8 @@ class CompileOptions:
     """What a compilation is asked for.
 
     Attributes:
-        shapes: static shapes of inputs whose dimensions the model leaves open.
+        shapes: static shapes of inputs whose dimensions the model leaves open; None as the first
+            size stands for the batch.
         owners: role (``client``, ``model``, ``public``) of named inputs and weights.
         weights: ``secret`` or ``public``, for all weights without an entry in ``owners``.
         protocol: name of a protocol in ``mpcc.protocols``.
@@ -53,7 +61,7 @@ class CompileOptions:
         keep_names: whether the artifact keeps the source model's node names.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, OpenShape] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)
     weights: str = "secret"
     protocol: str = "rep3"
@@ -90,14 +98,18 @@ def _split(items: Sequence[str], option: str, example: str) -> dict[str, str]:
     return pairs
 
 
-def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """``NAME=1,3,224,224`` options; MpccError names every one that is malformed."""
+def parse_shapes(items: Sequence[str]) -> dict[str, OpenShape]:
+    """``NAME=1,3,224,224`` options; MpccError names every one that is malformed.
+
+    ``batch`` as the first size becomes None.
+    """
     example = "--shape image=1,3,224,224"
     problems: list[Diagnostic] = []
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, OpenShape] = {}
     for name, text in _split(items, "--shape", example).items():
+        first, *others = text.split(",")
         try:
-            shape = tuple(int(part) for part in text.split(","))
+            shape = tuple(int(part) for part in (("1" if first == "batch" else first), *others))
         except ValueError:
             shape = (0,)
         if min(shape) < 1 or max(shape) > _MAX_SIZE:
@@ -106,12 +118,42 @@ def parse_shapes(items: Sequence[str]) -> dict[str, tuple[int, ...]]:
                     "E-option-shape",
                     f"{text!r} is no list of positive sizes",
                     "--shape",
-                    f"write {example}",
+                    f"write {example}; with --batch, the first size may be `batch`",
                 )
             )
-        shapes[name] = shape
+        shapes[name] = (None, *shape[1:]) if first == "batch" else shape
     collect(problems)
     return shapes
+
+
+def parse_batches(text: str) -> int | tuple[int, ...]:
+    """``1,8,32`` of ``--batch``; one number as such.
+
+    Raises:
+        MpccError: ``E-option-batch``.
+    """
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    check_batches(sizes, repr(text))
+    return sizes[0] if len(sizes) == 1 else sizes
+
+
+def check_batches(sizes: Sequence[int], text: str = "") -> None:
+    """Refuse what is no list of different batch sizes.
+
+    Raises:
+        MpccError: ``E-option-batch``.
+    """
+    good = all(isinstance(n, int) and 1 <= n <= _MAX_SIZE for n in sizes)
+    if not sizes or not good or len(set(sizes)) < len(sizes):
+        raise MpccError.of(
+            "E-option-batch",
+            f"{text or list(sizes)} is no list of different positive sizes",
+            "--batch",
+            "write --batch 1,8,32",
+        )
 
 
 def parse_ranges(items: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -136,6 +178,38 @@ def parse_ranges(items: Sequence[str]) -> dict[str, tuple[float, float]]:
         ranges[name] = (lo, hi)
     collect(problems)
     return ranges
+
+
+def parse_rings(items: Sequence[str]) -> tuple[int | None, dict[str, int]]:
+    """``auto``, ``32``, ``64`` and ``NODE=64`` options: the ring, and that of named nodes.
+
+    Raises:
+        MpccError: every option that is malformed.
+    """
+    sizes = {"auto": None, "32": 32, "64": 64}
+    whole = [item for item in items if "=" not in item]
+    named = _split([item for item in items if "=" in item], "--ring", "--ring conv1=64")
+    problems = [
+        Diagnostic("E-option-ring", f"no ring has {text!r} bits", "--ring", "use auto, 32 or 64")
+        for text in whole
+        if text not in sizes
+    ]
+    problems += [
+        Diagnostic("E-option-ring", f"no ring has {text!r} bits", "--ring", "use 32 or 64")
+        for text in named.values()
+        if text not in ("32", "64")
+    ]
+    if len(whole) > 1:
+        problems.append(
+            Diagnostic(
+                "E-option-twice",
+                f"several rings are given: {', '.join(whole)}",
+                "--ring",
+                "name the nodes of the smaller part, as NODE=64",
+            )
+        )
+    collect(problems)
+    return sizes[whole[0]] if whole else None, {name: int(text) for name, text in named.items()}
 
 
 def parse_owners(items: Sequence[str]) -> dict[str, str]:
@@ -250,14 +324,19 @@ def load_arrays(items: Sequence[str], option: str) -> dict[str, Array]:
 
 
 def calibration_samples(
-    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+    arrays: Mapping[str, Array],
+    shapes: Mapping[str, tuple[int, ...]],
+    batched: Collection[str] = (),
 ) -> list[dict[str, Array]]:
     """Split calibration arrays into one dict of inputs per sample.
 
     Args:
-        arrays: per input [S, *shape], or [S, *shape[1:]] where the input's batch axis is 1, or
-            one sample [*shape].
+        arrays: per input [S, *shape], or [S, *shape[1:]] where the input's first axis is 1, or one
+            sample [*shape].
         shapes: static shape of every input of the model.
+        batched: inputs whose first axis is the batch that the user chose. They have rows
+            [R, *shape[1:]], or [S, B, *shape[1:]] for S * B rows; the others then have one sample
+            for every row. Rows fill batches in order, the last one is filled up from the start.
 
     Raises:
         MpccError: an input is missing, unknown, not finite, of another shape, or the numbers
@@ -295,21 +374,20 @@ def calibration_samples(
                 )
             )
             continue
-        array = to_float32(arrays[name])
-        if array.shape == shape:
-            array = array[None]
-        elif shape[:1] == (1,) and array.shape[1:] == shape[1:]:
-            array = array[:, None]
-        if array.shape[1:] != shape or array.shape[0] == 0:
+        row = shape[1:] if name in batched else shape
+        array = _samples(to_float32(arrays[name]), row, name in batched)
+        if array is None:
+            needed = f"rows of {row}" if name in batched else f"{shape}"
             problems.append(
                 Diagnostic(
                     "E-calibrate-shape",
-                    f"{name!r} has shape {arrays[name].shape}, samples need {shape}",
+                    f"{name!r} has shape {arrays[name].shape}, samples need {needed}",
                     "--calibrate",
                     "stack the samples along a new first axis",
                 )
             )
-        elif not bool(np.isfinite(array).all()):
+            continue
+        if not bool(np.isfinite(array).all()):
             problems.append(
                 Diagnostic(
                     "E-calibrate-values",
@@ -331,4 +409,29 @@ def calibration_samples(
         )
     collect(problems)
     count = len(next(iter(columns.values()))) if columns else 0
-    return [{name: array[i] for name, array in columns.items()} for i in range(count)]
+    size = next((shapes[name][0] for name in shapes if name in batched), 1)
+    return [
+        {
+            name: _batch_of(array, i, size) if name in batched else array[i]
+            for name, array in columns.items()
+        }
+        for i in range(0, count, size)
+    ]
+
+
+def _samples(array: Array, shape: tuple[int, ...], rows: bool) -> Array | None:
+    """Samples, or rows of a batch, [count, *shape]; None if the array is no such thing."""
+    if rows:
+        if array.ndim == len(shape) + 2 and array.shape[2:] == shape:
+            array = array.reshape(-1, *shape)
+    elif array.shape == shape:
+        array = array[None]
+    elif shape[:1] == (1,) and array.shape[1:] == shape[1:]:
+        array = array[:, None]
+    return array if array.shape[1:] == shape and array.shape[0] > 0 else None
+
+
+def _batch_of(rows: Array, start: int, size: int) -> Array:
+    """``size`` rows from ``start``, going on at the first one."""
+    taken: Array = np.take(rows, range(start, start + size), axis=0, mode="wrap")
+    return taken

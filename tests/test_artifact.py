@@ -6,6 +6,7 @@ import io
 import json
 import os
 import stat
+import struct
 import tempfile
 import zipfile
 
@@ -181,6 +182,28 @@ def test_zip_bombs(monkeypatch):
     at = bomb.index((5_000_000).to_bytes(4, "little"))
     lying = bomb.replace(bomb[at : at + 4], (1000).to_bytes(4, "little"))
     assert refused(lying).code == "E-artifact"
+
+
+def many_entries(count: int, announced: int) -> bytes:
+    """A zip whose directory names one empty file ``count`` times, and says another number."""
+    local = struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 33, 0, 0, 0, 1, 0) + b"a"
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, 20, 0, 0, 0, 33, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+    entries = (entry + b"a") * count
+    numbers = (0, 0, announced, announced, len(entries), len(local), 0)
+    return local + entries + struct.pack("<4s4H2IH", b"PK\5\6", *numbers)
+
+
+@pytest.mark.parametrize("announced", [5, 40_000])
+def test_a_long_directory_is_not_read(monkeypatch, announced):
+    data = many_entries(40_000, announced)
+    monkeypatch.setattr("mpcc.artifact.zipfile.ZipFile", None)
+    assert "exactly the entries" in str(refused(data))
+
+
+def test_zip64_is_refused():
+    data = make().to_bytes()
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, len(data), 1)
+    assert "zip64" in str(refused(data[:-22] + locator + data[-22:]))
 
 
 def test_large_files_are_not_read(tmp_path, monkeypatch):

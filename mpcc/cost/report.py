@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpcc.cost.network import PROFILES, Profile
 from mpcc.cost.predict import Cost, count
-from mpcc.errors import MpccError
+from mpcc.errors import MpccError, printable
 from mpcc.ir.core import Module
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Report:
         for layer in cost.layers:
             sent = layer.online.total_bytes
             table.add_row(
-                layer.name,
+                printable(layer.name),
                 str(layer.online.rounds),
                 format_bytes(sent),
                 f"{100 * sent / total:.1f} %" if total else "",
@@ -148,7 +148,11 @@ class Report:
         if picture and not picture.startswith("data:image/"):
             raise MpccError.of("E-report-picture", "the picture is not a data:image/ URI")
         environment = jinja2.Environment(
-            autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            autoescape=True,
+            finalize=_shown,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         environment.filters["bytes"] = format_bytes
         environment.filters["seconds"] = format_seconds
@@ -170,6 +174,11 @@ class Report:
             accuracy=accuracy or {},
             picture=picture,
         )
+
+
+def _shown(value: Any) -> Any:
+    """Text without control characters; what the page's own macros made is as it should be."""
+    return printable(value) if type(value) is str else value
 
 
 def _compact(value: Any) -> str:

@@ -62,24 +62,25 @@ class Port:
 
 @dataclass(frozen=True)
 class Disclosed:
-    """A float constant of the model that stands in the module in the clear.
+    """A constant of the model that stands in the module in the clear, other than an integer.
 
     Attributes:
         op: the model's operator, such as ``Pad``.
         node: its node's name.
         what: role of the constant, such as ``value``.
-        number: the constant.
+        number: the constant; None of a mask, of which ``what`` says all.
     """
 
     op: str
     node: str
     what: str
-    number: float
+    number: float | None
 
     def text(self, names: bool) -> str:
         """One line for reports, with the model's own name of the node or without."""
         node = f" {self.node}" if names else ""
-        return f"{self.op}{node}: {self.what} {self.number!r}"
+        number = "" if self.number is None else f" {self.number!r}"
+        return f"{self.op}{node}: {self.what}{number}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Imported:
         inputs: in the model's order.
         outputs: in the model's order.
         disclosed: constants of the model that stand in the module in the clear.
+        batched: names of inputs whose first axis is the batch that was asked for.
     """
 
     module: Module
@@ -99,6 +101,7 @@ class Imported:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     disclosed: tuple[Disclosed, ...] = ()
+    batched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

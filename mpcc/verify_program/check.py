@@ -16,6 +16,7 @@ from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.phi import DECLARED
 from mpcc.ir.schedule import SETUP
 from mpcc.ir.types import COMPUTE_PLACES, BitsType, ClearType, RingType
 from mpcc.ir.verify import verify
@@ -53,6 +54,8 @@ TRUSTED = (
     "reference does",
     "that places beyond those named in a row do not tell each other more than the program sends",
     "what outputs give away of inputs and weights, as the function itself does",
+    "the model owner, for correct answers: with other weights, or with ranges of values that are "
+    "narrower than they should be, they are wrong, which nothing here shows",
 )
 """What the verdict rests on, for the report."""
 
@@ -242,12 +245,26 @@ def compare_with_lowering(
 # --- the whole -----------------------------------------------------------------------------------
 
 
+def _ranges(artifact: Artifact) -> str:
+    """What the ranges of values rest on: nothing that was found here, unless all were declared."""
+    policy = str(artifact.phi.get("policy"))
+    if policy == DECLARED:
+        return "promised by the model owner, not checked; beyond them the answer is wrong"
+    if artifact.disclosed_bits == 0:
+        return "proved again here, from the declared ranges of inputs and weights"
+    return (
+        f"the model owner's claim ({policy}), not checked, since only its weights can prove them: "
+        "if they are too narrow, answers are wrong"
+    )
+
+
 def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
     weights = [op for op in secure.main.ops if op.name == "secure.weight"]
     how = "declared, " if artifact.disclosed_bits == 0 else ""
     return {
         "formats": f"{how}{artifact.disclosed_bits} bits: "
         f"{json.dumps(dict(artifact.phi), sort_keys=True)}",
+        "ranges": _ranges(artifact),
         "constants": public_constants(artifact.tensor_module),
         "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",
         "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},

@@ -4,7 +4,8 @@ Everything in an artifact but four things can be made again: the tensor program,
 the options they were chosen with, and the list of disclosed constants. This module makes the rest
 from these and from the program, and refuses whatever differs:
 
-* the texts are what the printer gives, so that no comment or spacing carries anything;
+* the texts are what the printer gives, so that no comment or spacing carries anything, and the file
+  is what is written for its entries (``E-verify-bytes``);
 * the secure program is the tensor program lowered with Phi (``E-verify-secure``);
 * Phi has an entry for every op that needs one and for no other, and keeps what ``disclose``
   promises; under ``none`` it is made again from the declared ranges (``E-verify-phi``);
@@ -23,13 +24,15 @@ from mpcc.artifact import Artifact
 from mpcc.cost import PROFILES, count
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import CONST, forms, is_real
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.ir.text import print_module
 from mpcc.ir.types import OWNER_PLACES, TensorType
+from mpcc.passes import pipeline
+from mpcc.passes.base import Manager
 from mpcc.passes.declared_formats import declared_phi
-from mpcc.passes.lower_tensor_to_secure import build_secure
 from mpcc.verify_program.difference import first_difference
 
 __all__ = ["check_derived", "cost_of", "outputs_of", "public_constants"]
@@ -97,14 +100,14 @@ def _check_phi(phi: Phi, options: FormatOptions, module: Module) -> Iterator[Dia
     if options.disclose == "per-model":
         if len({b for _, b in phi.ranges}) > 1 or len({b for _, b in phi.clamps}) > 1:
             yield _refused("E-verify-phi", "formats per model have several ranges", "phi")
-    elif options.disclose == "none" and phi != declared_phi(module, options):
+    elif options.disclose == "none" and phi != declared_phi(module, options, Rings.of_phi(phi)):
         what = "the formats are not those that architecture and declared ranges give"
         yield _refused("E-verify-phi", what, "phi")
 
 
 def _check_secure(artifact: Artifact, phi: Phi, options: FormatOptions) -> Iterator[Diagnostic]:
     """The secure program is the tensor program in the formats of Phi."""
-    wanted = build_secure(artifact.tensor_module, phi, options)
+    wanted = Manager(pipeline.to_secure(phi, options)).run(artifact.tensor_module)
     found = artifact.secure_module
     if print_module(wanted) == artifact.secure_text:
         return
@@ -177,6 +180,16 @@ def check_derived(artifact: Artifact, program: Module | None) -> list[Diagnostic
                 problems.append(_refused("E-verify-text", what, name))
         for name in artifact.odd_entries:
             problems.append(_refused("E-verify-text", "not in the form that is written", name))
+        if artifact.is_odd_file:
+            problems.append(
+                Diagnostic(
+                    "E-verify-bytes",
+                    "the file has other bytes than are written for its entries: it may hold more",
+                    "zip file",
+                    "write it again before it is given away: mpcc.artifact.Artifact.load(path)"
+                    ".save(path); compile the model again",
+                )
+            )
         phi = Phi.from_json(json.dumps(dict(artifact.phi)))
         options = artifact.formats
         problems += _check_interface(artifact)

@@ -104,16 +104,50 @@ def test_the_leak_checker_accepts(compiled):
     assert verify_artifact(compiled.artifact).accepted
 
 
-def test_positions_are_no_data(tmp_path):
+def positions_model(tail):
+    """ArgMax and TopK's positions, and what is computed from them."""
     nodes = [
-        helper.make_node("ArgMax", ["x"], ["a"], axis=0, keepdims=0),
-        helper.make_node("Add", ["a", "a"], ["y"]),
+        helper.make_node("ArgMax", ["x"], ["a"], axis=1, keepdims=1),
+        helper.make_node("TopK", ["x", "k"], ["values", "t"]),
+        *tail,
     ]
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 2])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, [2])]
-    graph = helper.make_graph(nodes, "sum", inputs, outputs)
+    constants = [
+        helper.make_tensor("k", TensorProto.INT64, [1], [3]),
+        helper.make_tensor("three", TensorProto.INT64, [], [3]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 5])]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.INT64, [3, 3]),
+        helper.make_tensor_value_info("same", TensorProto.BOOL, [3, 3]),
+    ]
+    graph = helper.make_graph(nodes, "positions", inputs, outputs, constants)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     proto.ir_version = 8
-    onnx.save(proto, tmp_path / "m.onnx")
-    with pytest.raises(MpccError, match="positions"):
-        api.compile(tmp_path / "m.onnx")
+    return proto
+
+
+def test_positions_are_whole_numbers_to_compute_with():
+    nodes = [
+        helper.make_node("Mul", ["a", "three"], ["a3"]),
+        helper.make_node("Sub", ["a3", "t"], ["y"]),
+        helper.make_node("Equal", ["a", "t"], ["same"]),
+    ]
+    made = api.compile(positions_model(nodes).SerializeToString())
+    assert verify_artifact(made.artifact).all_problems == ()
+    order = np.argsort(-SCORES, axis=1, kind="stable")[:, :3]
+    first = SCORES.argmax(axis=1)[:, None]
+    simulated = api.simulate(made.artifact, made.weights, {"x": SCORES}).outputs
+    for engine in ("native", "party-interpreter"):
+        run = api.run_local(made.artifact, made.weights, {"x": SCORES}, engine=engine)
+        for outputs in (run.outputs, simulated):
+            np.testing.assert_array_equal(outputs["y"], 3 * first - order)
+            np.testing.assert_array_equal(outputs["same"], order == first)
+
+
+def test_nothing_is_picked_by_positions():
+    nodes = [
+        helper.make_node("GatherElements", ["t", "t"], ["y"], axis=1),
+        helper.make_node("Equal", ["a", "t"], ["same"]),
+    ]
+    with pytest.raises(MpccError, match="computed from an input"):
+        api.compile(positions_model(nodes).SerializeToString())

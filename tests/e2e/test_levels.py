@@ -13,11 +13,12 @@ from mpcc import _native, api
 from mpcc.artifact import Artifact, load_weights
 from mpcc.emit.graphdef import emit, parse
 from mpcc.frontend.onnx.loader import import_onnx
+from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp import fixed, party, real
 from mpcc.ir.phi import FormatOptions
 from mpcc.options import CompileOptions, parse_ranges
 from mpcc.passes import pipeline
-from mpcc.passes.base import Manager, no_hook
+from mpcc.passes.base import Checkpoint, Manager, no_hook
 from mpcc.protocols import lower_program, protocol_named
 from tests.e2e.support import MODELS, arrays
 
@@ -102,8 +103,10 @@ def test_float_interpreter_is_onnxruntime(compiled, name):
     source = compiled(name).source
     want = onnxruntime_answer(source)
     imported = import_onnx(str(source.model))
-    for module in (imported.module, Manager(pipeline.TENSOR, no_hook).run(imported.module)):
-        have = real.run(module, imported.constants, source.inputs)
+    checkpoint = Checkpoint(DIALECTS)
+    for step in (lambda m: m, Manager(pipeline.TENSOR, checkpoint).run):
+        module = step(imported.module)
+        have = real.run(module, checkpoint.constants(imported.constants), source.inputs)
         assert have.keys() == want.keys()
         for output, array in have.items():
             scale = max(1.0, float(np.abs(want[output]).max()))

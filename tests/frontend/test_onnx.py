@@ -272,6 +272,21 @@ def test_bounds_made_of_weights_stay_secret():
     assert ops(result) == ["input", "weight", "maximum", "clip", "output"]
 
 
+@pytest.mark.parametrize("op", ["Where", "Compress"])
+def test_a_constant_mask_is_disclosed(op):
+    """It shows in which elements are moved where."""
+    operands = ["m", "x", "z"] if op == "Where" else ["x", "m"]
+    made = model(
+        [node(op, operands, ["y"], name="choice")],
+        {"x": (3,), "z": (3,)} if op == "Where" else {"x": (3,)},
+        {"y": 1},
+        {"m": np.array([True, False, True])},
+    )
+    (found,) = imported(made).disclosed
+    assert found.text(True) == f"{op} choice: mask of 3 truth values, 2 of them true"
+    assert found.text(False) == f"{op}: mask of 3 truth values, 2 of them true"
+
+
 def test_a_mask_made_of_weights_stays_secret():
     nodes = [
         node("Greater", ["w", "zero"], ["m"]),

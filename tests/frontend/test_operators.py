@@ -6,7 +6,7 @@ also a reference test of every tensor op.
 
 import zlib
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import onnx
@@ -19,6 +19,7 @@ from mpcc.frontend.importer import Constant
 from mpcc.frontend.onnx.fold import FOLDABLE, evaluate, fold
 from mpcc.frontend.onnx.interpret import DATA, interpret
 from mpcc.frontend.onnx.loader import OPERATORS
+from mpcc.frontend.onnx.model import MAX_OPSET
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp import real
 from mpcc.ir.text import parse_module, print_module
@@ -169,15 +170,58 @@ def test_empty_parts_vanish():
     np.testing.assert_array_equal(real.run(imported.module, {}, {"x": x})["y"], x)
 
 
-def test_every_opset_is_tried():
-    """A row per version of an operator that ONNX has changed, from opset 7 on."""
-    newest = 21
-    versions: dict[str, set[int]] = {}
+COMPARED = 21
+"""Up to this operator set every version is compared with onnxruntime by a row of its own."""
+
+
+@cache
+def versions() -> dict[str, set[int]]:
+    """The operator sets that changed an operator, by its name; those that ended it are left out."""
+    found: dict[str, set[int]] = {}
     for schema in onnx.defs.get_all_schemas_with_history():
         if not schema.domain and schema.name in OPERATORS and not schema.deprecated:
-            versions.setdefault(schema.name, set()).add(schema.since_version)
+            found.setdefault(schema.name, set()).add(schema.since_version)
+    return found
+
+
+def version(op: str, opset: int) -> int:
+    """The version of an operator in an operator set."""
+    return max(v for v in versions()[op] if v <= opset)
+
+
+def lasting(row: Row) -> bool:
+    """Whether a row is of the version that was in force at ``COMPARED``, and of no ended one."""
+    known = version(row.op, row.opsets[-1]) == version(row.op, COMPARED)
+    return known and row.opsets[-1] <= COMPARED and not onnx.defs.get_schema(row.op).deprecated
+
+
+def test_every_opset_is_tried():
+    """A row per version of an operator that ONNX has changed, from opset 7 on."""
     for op in {r.op for r in ROWS}:
-        tried = {max(v for v in versions[op] if v <= o) for r in ROWS if r.op == op
-                 for o in r.opsets}  # fmt: skip
-        wanted = {v for v in versions[op] if 7 < v <= newest}
-        assert wanted <= tried, op
+        rows = [r for r in ROWS if r.op == op]
+        tried = {version(op, o) for r in rows for o in r.opsets}
+        assert {v for v in versions()[op] if 7 < v <= COMPARED} <= tried, op
+        # Of the others, test_newer_opsets_mean_the_same.
+        ended = onnx.defs.get_schema(op).deprecated
+        assert ended or max(tried) > COMPARED or any(map(lasting, rows)), op
+
+
+@pytest.mark.parametrize("row", [pytest.param(r, id=r.name) for r in ROWS if lasting(r)])
+def test_newer_opsets_mean_the_same(row):
+    """All later changes were of types, of texts, or attributes with the old meaning as default.
+
+    So a model gives the same program in every operator set from then on.
+    """
+
+    def made(opset):
+        imported = import_onnx(row.build(opset))
+        return print_module(imported.module), imported.constants, imported.disclosed
+
+    text, constants, disclosed = made(row.opsets[-1])
+    later = {v for v in versions()[row.op] if v > COMPARED} | {MAX_OPSET}
+    for opset in sorted(later):
+        again = made(opset)
+        assert (again[0], again[2]) == (text, disclosed)
+        assert again[1].keys() == constants.keys()
+        for name, array in constants.items():
+            np.testing.assert_array_equal(again[1][name], array)

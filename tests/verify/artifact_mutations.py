@@ -53,11 +53,7 @@ def packed(entries: dict[str, bytes], edit: Callable[[Manifest], object] | None 
     if edit is not None:
         edit(manifest)
     text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, content in {**entries, "manifest.json": text.encode()}.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
+    return Artifact(manifest, {**entries, "manifest.json": text.encode()}).to_bytes()
 
 
 # --- lies in the manifest ------------------------------------------------------------------------
@@ -87,6 +83,10 @@ def _phi_edits(artifact: Artifact) -> Iterator[tuple[str, str, Callable[[Manifes
     yield "an enforced range of a weight", "E-verify-phi", put("inputs", [[unused, 5]])
     entry = next(i for i, op in enumerate(ops) if op.name == "tensor.input")
     yield "an enforced range", "E-verify-phi", put("inputs", [[entry, 7]])
+    yield "another ring", "E-verify-secure|E-lower-format", put("ring", 96 - phi["ring"])
+    yield "another ring of an op", "E-verify-secure", put("others", [entry])
+    yield "another ring of a weight", "E-phi-mismatch", put("others", [unused])
+    yield "no op in the other ring", "E-phi-format", put("others", [])
     yield "malformed", "E-phi-format", put("ring", 63)
     policy = "observed" if phi["policy"] != "observed" else "proved"
     yield "policy", "E-verify-secure", put("policy", policy)

@@ -167,6 +167,7 @@ def test_what_the_receiver_answers_is_its_own():
         (party.ShiftRight, {"amount": 1}, False),
         (party.LowBits, {"count": 63}, False),
         (party.LowBits, {"count": 64}, True),
+        (party.Cast, {"ring": 64}, True),
         (party.AddConst, {"value": 5}, True),
         (party.Reshape, {"shape": (4,)}, True),
         (party.Transpose, {"perm": (0,)}, True),
@@ -226,6 +227,17 @@ def test_a_cut_of_a_masked_word_is_uniform_and_a_mask_of_low_bits_masks_low_bits
     p.send(low, "P0")
     assert p.problems() == ()
     p.send(p.op(party.Add, low, p.secret("v")), "P2")
+    assert p.codes() == {"E-leak-mask"}
+
+
+def test_the_low_half_of_a_mask_masks_and_a_widened_one_does_not():
+    p = Small()
+    w, r = p.op(party.Cast, p.secret(), ring=32), p.draw("P1+model", "model")
+    p.send(p.op(party.Add, w, p.op(party.Cast, r, ring=32)), "P0")
+    assert p.problems() == ()
+    p = Small()
+    half = p.op(party.Cast, p.draw("P1+model", "model"), ring=32)
+    p.send(p.op(party.Add, p.secret(), p.op(party.Cast, half, ring=64)), "P0")
     assert p.codes() == {"E-leak-mask"}
 
 

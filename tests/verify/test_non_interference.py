@@ -20,6 +20,7 @@ from benchmarks.models import INPUT_NAME, NETWORKS, sample_inputs
 from examples.blazeface import model as blazeface
 from mpcc import api
 from mpcc.artifact import Artifact
+from mpcc.compiler import phi_of
 from mpcc.emit.graphdef import emit
 from mpcc.errors import MpccError
 from mpcc.frontend import import_onnx
@@ -126,7 +127,7 @@ ABSOLUTE = FormatOptions(max_error=1.0)
 @pytest.mark.parametrize("model", MODELS)
 def test_same_formats_same_artifact(model, monkeypatch):
     first = made_of(model, ABSOLUTE, 1)
-    phi = Phi.from_json(api._phi(first.artifact).to_json())
+    phi = Phi.from_json(phi_of(first.artifact).to_json())
     monkeypatch.setattr(analysis_module, "analyse", lambda *_: Analysis(phi, (), {}))
     other = other_weights(model, 5)
     second = compiled(other, ABSOLUTE, data(model, 2))
@@ -205,7 +206,7 @@ def artifact_of(module, phi: Phi, options: FormatOptions) -> bytes:
         secure_module=secure,
         program=emit(party),
         protocol="rep3",
-        phi=vars(phi),
+        phi=phi.public(),
         formats=options.public(),
         inputs=[op.attrs for op in secure.main.walk("secure.input")],
         outputs=outputs_of(public),
@@ -299,7 +300,7 @@ def test_formats_that_do_not_fit_or_do_not_do():
         {"weight_range": 4.0},
         {"value_range": 4.0, "disclose": "per-model"},
         {"fraction_bits": 9},
-        {"disclose": "none", "fraction_bits": 5},
+        {"disclose": "none", "fraction_bits": 3},
         {"disclose": "none", "weight_range": -1.0},
         {"disclose": "none", "value_range": float("nan")},
         {"disclose": "none", "policy": "observed"},

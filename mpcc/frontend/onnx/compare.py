@@ -81,6 +81,7 @@ def where(node: Node) -> Operand:
 
 def _chosen(node: Node, condition: Constant) -> Operand:
     """Elements of a and b by a public mask: they are only moved."""
+    node.public_mask(condition)
     a, b = node.value(1), node.value(2)
     sizes = [int(np.prod(type_of(v).shape, dtype=np.int64)) for v in (a, b)]
     left = np.arange(sizes[0]).reshape(type_of(a).shape)

@@ -1,21 +1,23 @@
 """Nodes whose operands are all constants are computed when the model is imported, by its owner.
 
 Whether a node is folded depends on the architecture alone. A result that depends on float constants
-is marked as derived: it may be a weight, never a public attribute.
+is marked as derived: it may be a weight, never a public attribute. Its shape is public, so that
+nothing derived may decide it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
 import onnx
 
-from mpcc.frontend.importer import Array, Constant, Unsupported
-from mpcc.ir.types import Shape, element_count
+from mpcc.frontend.importer import Array, Constant, Disclosed, Unsupported
+from mpcc.frontend.onnx.node import node_label
+from mpcc.frontend.onnx.sizes import check_shape, check_size
 
-__all__ = ["FOLDABLE", "Evaluate", "check_constants", "evaluate", "fold"]
+__all__ = ["FOLDABLE", "Evaluate", "evaluate", "fold"]
 
 Evaluate: TypeAlias = Callable[[onnx.NodeProto, int, Sequence[Array | None]], tuple[Array, ...]]
 
@@ -50,83 +52,7 @@ _WRAPPING = frozenset(
 )
 """Operators whose integer results may be beyond 64 bits."""
 
-_MAX_ELEMENTS = 1 << 28
 _INT64 = 2.0**63
-
-
-# --- sizes ---------------------------------------------------------------------------------------
-
-
-def _product(sizes: Sequence[int] | Array) -> int:
-    total = 1
-    for size in sizes:
-        total *= max(int(size), 0)
-    return total
-
-
-def _range(arrays: Sequence[Array]) -> int:
-    start, limit, delta = (float(a.reshape(-1)[0]) for a in arrays)
-    return 0 if delta == 0 else max(int((limit - start) / delta) + 1, 0)
-
-
-_SIZES: Mapping[str, Callable[[Sequence[Array]], int]] = {
-    "ConstantOfShape": lambda a: _product(a[0]),
-    "Expand": lambda a: _product(np.broadcast_shapes(a[0].shape, tuple(a[1].tolist()))),
-    "OneHot": lambda a: a[0].size * _product(a[1].reshape(-1)),
-    "Range": _range,
-    "Tile": lambda a: a[0].size * _product(a[1]),
-}
-"""Operators whose result can be much larger than their operands: a bound of its elements.
-
-Those that :mod:`mpcc.frontend.onnx.interpret` computes are checked there.
-"""
-
-_PRODUCTS = frozenset(
-    ("Conv", "ConvTranspose", "Einsum", "Gather", "GatherElements", "GatherND", "Gemm", "MatMul")
-)
-"""Operators whose result has no more elements than the product of the operands'."""
-
-
-def _bound(op: str, arrays: Sequence[Array]) -> int:
-    """An upper bound of the result's number of elements."""
-    if op in _SIZES:
-        return _SIZES[op](arrays)
-    if op == "MatMul" and min(a.ndim for a in arrays) > 1:
-        a, b = arrays
-        return _product(
-            (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-        )
-    if op == "Gather":
-        return arrays[1].size * (arrays[0].size // max(min(arrays[0].shape, default=1), 1))
-    if op in _PRODUCTS:
-        return _product([a.size for a in arrays])
-    try:
-        return _product(np.broadcast_shapes(*(a.shape for a in arrays)))
-    except ValueError:
-        return sum(a.size for a in arrays)
-
-
-def _check_size(op: str, arrays: Sequence[Array | None]) -> None:
-    try:
-        bound = _bound(op, [a for a in arrays if a is not None])
-    except Exception as error:
-        raise Unsupported(f"its constant operands do not fit together: {error}") from error
-    _check_count(bound)
-
-
-def _check_count(elements: int) -> None:
-    if elements > _MAX_ELEMENTS:
-        raise Unsupported(f"a constant of more than {_MAX_ELEMENTS} elements")
-
-
-def check_constants(shapes: Iterable[Shape]) -> None:
-    """Refuse constants that are too large to be computed when the model is imported.
-
-    Raises:
-        Unsupported: one of them is.
-    """
-    for shape in shapes:
-        _check_count(element_count(shape))
 
 
 # --- evaluation ----------------------------------------------------------------------------------
@@ -174,6 +100,7 @@ def fold(
     opset: int,
     operands: Sequence[Constant | None],
     compute: Evaluate = evaluate,
+    disclose: Callable[[Disclosed], None] = lambda _: None,
 ) -> tuple[Constant, ...]:
     """The results of a node of a FOLDABLE operator on constants.
 
@@ -182,13 +109,16 @@ def fold(
         opset: version of the default operator set.
         operands: one per input, None where absent.
         compute: as :func:`evaluate`.
+        disclose: takes constants that decide the shape of a result, which makes them public.
 
     Raises:
-        Unsupported: the node would be too large, its integers overflow, or it fails.
+        Unsupported: the shape of a result depends on weights, the node would be too large, its
+            integers overflow, or it fails.
     """
     given = [c for c in operands if c is not None]
     arrays = [None if c is None else c.array for c in operands]
-    _check_size(proto.op_type, arrays)
+    check_shape(proto, node_label(proto), operands, disclose)
+    check_size(proto, arrays)
     _check_integers(proto, opset, arrays)
     results = compute(proto, opset, arrays)
     names = [str(name) for name in proto.output]

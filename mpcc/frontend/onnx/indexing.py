@@ -137,6 +137,7 @@ def gather_nd(node: Node) -> Operand:
 
 def compress(node: Node) -> Operand:
     """Compress: by a public condition."""
+    node.public_mask(node.known(1, "its condition"))
     return rearranged(node, node.value(0), _moved(node, 1))
 
 

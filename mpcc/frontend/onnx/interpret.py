@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 
 from mpcc.frontend.importer import Array, Builder, Constant, Operand, Unsupported, type_of
-from mpcc.frontend.onnx.fold import check_constants
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.frontend.onnx.sizes import check_shapes
 from mpcc.ir.core import Value
 from mpcc.ir.interp import real
 from mpcc.ir.ops import tensor
@@ -74,7 +74,8 @@ def interpret(
     node = Node(builder, proto, opset, operands, [bool(o) for o in proto.output], {})
     found = operator.run(node)
     results = found if isinstance(found, tuple) else (found,)
-    check_constants(type_of(r).shape for r in results)
+    ops = builder.module.main.ops
+    check_shapes((type_of(r).shape for op in ops for r in op.results), arrays)
     for i, result in enumerate(results):
         if isinstance(result, Value):
             attrs = {"name": str(i), "owner": "model"}

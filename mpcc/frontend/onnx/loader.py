@@ -22,13 +22,14 @@ from mpcc.frontend.importer import (
 )
 from mpcc.frontend.onnx.fold import FOLDABLE, fold
 from mpcc.frontend.onnx.interpret import DATA, interpret
-from mpcc.frontend.onnx.model import element_types, load_model, set_shapes
+from mpcc.frontend.onnx.model import batched_inputs, element_types, load_model, set_shapes
 from mpcc.frontend.onnx.node import Node, Operator, node_label
 from mpcc.frontend.onnx.support import OPERATORS, reason
 from mpcc.ir.core import Value
 from mpcc.ir.define import InferenceError
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
+from mpcc.options import OpenShape
 
 __all__ = ["OPERATORS", "import_onnx"]
 
@@ -38,16 +39,17 @@ _REAL = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT
 
 def import_onnx(
     source: str | os.PathLike[str] | bytes,
-    shapes: Mapping[str, Shape] | None = None,
+    shapes: Mapping[str, OpenShape] | None = None,
     owners: Mapping[str, str] | None = None,
     weights: str = "secret",
     batch: int | None = None,
 ) -> Imported:
-    """Import an ONNX model, opset 7 or later.
+    """Import an ONNX model, opset 7 to 28.
 
     Args:
         source: path of the file, or its bytes.
-        shapes: static shapes of inputs whose dimensions the model leaves open.
+        shapes: static shapes of inputs whose dimensions the model leaves open; None as the first
+            size stands for the batch.
         owners: ``client``, ``model`` or ``public`` for inputs, outputs and weights by name.
         weights: ``secret`` (they belong to the model owner) or ``public``.
         batch: size of the first axis of all inputs where the model leaves it open and ``shapes``
@@ -62,7 +64,9 @@ def import_onnx(
             (``E-import-...``); whatever is not supported is listed at once, with node names.
     """
     roles = Owners(owners or {}, weights)
-    model = set_shapes(load_model(source), shapes or {}, batch)
+    model = load_model(source)
+    batched = batched_inputs(model, shapes or {}) if batch is not None else frozenset()
+    model = set_shapes(model, shapes or {}, batch)
     problems = Problems()
     graph = _Graph(model, roles, problems)
     graph.add_inputs()
@@ -75,7 +79,8 @@ def import_onnx(
     build.module.main.remove_dead()
     used = {op.attrs["name"] for op in build.module.main.walk(tensor.Weight.name)}
     constants = {name: array for name, array in build.constants.items() if name in used}
-    return Imported(build.module, constants, graph.inputs, outputs, tuple(build.disclosed))
+    disclosed = tuple(build.disclosed)
+    return Imported(build.module, constants, graph.inputs, outputs, disclosed, batched)
 
 
 def _shape(info: onnx.ValueInfoProto) -> Shape:
@@ -198,8 +203,9 @@ class _Graph:
         """Results of a node on constants."""
         constants = [o if isinstance(o, Constant) else None for o in operands]
         if operator is None or proto.op_type not in DATA:
-            return fold(proto, self.opset, constants)
-        return fold(proto, self.opset, constants, partial(interpret, operator))
+            return fold(proto, self.opset, constants, disclose=self.build.disclose)
+        compute = partial(interpret, operator)
+        return fold(proto, self.opset, constants, compute, self.build.disclose)
 
     def add_outputs(self) -> tuple[Port, ...]:
         """The outputs; one that is a constant would publish a weight."""

@@ -18,8 +18,17 @@ from onnx import inliner
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.frontend.importer import suggestion
 from mpcc.ir.types import Shape
+from mpcc.options import OpenShape
 
-__all__ = ["MAX_MODEL_BYTES", "MIN_OPSET", "element_types", "load_model", "set_shapes"]
+__all__ = [
+    "MAX_MODEL_BYTES",
+    "MAX_OPSET",
+    "MIN_OPSET",
+    "batched_inputs",
+    "element_types",
+    "load_model",
+    "set_shapes",
+]
 
 MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
 """Model with all external data; protobuf, and so the checker, ends at 2 GiB."""
@@ -29,6 +38,9 @@ _MAX_SIZE = (1 << 31) - 1
 
 MIN_OPSET = 7
 """First version with numpy's broadcasting."""
+
+MAX_OPSET = 28
+"""Newest version whose operators were all compared with ours; a newer one may mean other things."""
 
 _SIGNATURES = {
     b"PK\x03\x04": "a zip file, as PyTorch and Keras write",
@@ -87,7 +99,7 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
 
 
 def set_shapes(
-    model: onnx.ModelProto, shapes: Mapping[str, Shape], batch: int | None = None
+    model: onnx.ModelProto, shapes: Mapping[str, OpenShape], batch: int | None = None
 ) -> onnx.ModelProto:
     """Give open dimensions of inputs their size, then run ONNX's own full check.
 
@@ -95,7 +107,8 @@ def set_shapes(
 
     Args:
         model: from :func:`load_model`; changed in place.
-        shapes: shapes by input name; they must agree with what the model fixes.
+        shapes: shapes by input name; they must agree with what the model fixes. None as the first
+            size stands for the batch.
         batch: size of the first axis of the other inputs, where it is open.
 
     Returns:
@@ -115,11 +128,16 @@ def set_shapes(
         for name in sorted(set(shapes) - set(inputs))
     ]
     bound: dict[str, int] = {}
+    batched = False
     for name, wanted in shapes.items():
+        batched |= wanted[:1] == (None,)
         if name in inputs:
-            problems.extend(_set_shape(inputs[name], wanted, bound))
+            sizes = list(_sizes(name, wanted, batch, problems))
+            if len(sizes) == len(wanted):
+                problems.extend(_set_shape(inputs[name], tuple(sizes), bound))
     if batch is not None:
-        problems.extend(_set_batch([i for n, i in inputs.items() if n not in shapes], batch, bound))
+        others = [info for name, info in inputs.items() if name not in shapes]
+        problems.extend(_set_batch(others, batch, bound, shapes, batched))
     for name, info in inputs.items():
         if name not in shapes:
             problems.extend(_close_dimensions(info, bound))
@@ -130,6 +148,22 @@ def set_shapes(
     except Exception as error:
         raise _invalid(error, "the model") from error
     return model
+
+
+def batched_inputs(model: onnx.ModelProto, shapes: Mapping[str, OpenShape]) -> frozenset[str]:
+    """Names of the inputs whose first axis :func:`set_shapes` gives the size of the batch.
+
+    Args:
+        model: from :func:`load_model`.
+        shapes: as for :func:`set_shapes`.
+    """
+    constants = {i.name for i in model.graph.initializer}
+    found = {name for name, shape in shapes.items() if shape[:1] == (None,)}
+    for info in model.graph.input:
+        dims = info.type.tensor_type.shape.dim
+        if info.name not in constants and info.name not in shapes and dims:
+            found.update(() if dims[0].HasField("dim_value") else (str(info.name),))
+    return frozenset(found)
 
 
 def element_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -203,15 +237,19 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
 
 
 def _check_opset(model: onnx.ModelProto, where: str) -> None:
-    newest = onnx.defs.onnx_opset_version()
+    known = int(onnx.defs.onnx_opset_version())
+    newest = min(MAX_OPSET, known)
     versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
     if len(versions) != 1 or not MIN_OPSET <= versions[0] <= newest:
         found = ", ".join(map(str, versions)) or "none"
+        older = known < MAX_OPSET and versions and known < versions[0] <= MAX_OPSET
         raise MpccError.of(
             "E-model-opset",
             f"the model imports opset {found}; supported are {MIN_OPSET} to {newest}",
             where,
-            "convert it with onnx.version_converter, or export it with another opset",
+            "install a newer onnx package"
+            if older
+            else "export it with another opset, or convert it with onnx.version_converter",
         )
 
 
@@ -340,28 +378,66 @@ def _set_shape(
         dim.dim_value = size
 
 
+def _sizes(
+    name: str, wanted: OpenShape, batch: int | None, problems: list[Diagnostic]
+) -> Iterator[int]:
+    """The sizes of a shape, the batch's in its place; a size that has none is left out."""
+    for axis, size in enumerate(wanted):
+        if size is not None:
+            yield size
+        elif axis:
+            problems.append(
+                Diagnostic(
+                    "E-import-batch",
+                    f"dimension {axis} of input {name} cannot be the batch, only the first one can",
+                    f"--shape {name}",
+                    "give its size",
+                )
+            )
+        elif batch is None:
+            problems.append(
+                Diagnostic(
+                    "E-import-batch",
+                    f"the first dimension of input {name} is to be the batch, and none is given",
+                    f"--shape {name}",
+                    "add --batch 1,8,32 (for example), or give its size",
+                )
+            )
+        else:
+            yield batch
+
+
 def _set_batch(
-    infos: Sequence[onnx.ValueInfoProto], batch: int, bound: dict[str, int]
+    infos: Sequence[onnx.ValueInfoProto],
+    batch: int,
+    bound: dict[str, int],
+    shapes: Mapping[str, OpenShape],
+    batched: bool,
 ) -> Iterator[Diagnostic]:
+    """Size the first axis of inputs; ``batched`` says whether one of ``shapes`` has taken it."""
     if not 1 <= batch <= _MAX_SIZE:
         yield Diagnostic("E-import-batch", f"a batch of {batch}", "batch", "give 1 or more")
         return
-    fixed = []
+    fixed = [f"{name} (--shape)" for name in shapes]
+    unknown = False
     for info in infos:
         dims = info.type.tensor_type.shape.dim
         if not dims:
+            unknown = True  # refused as such, or a scalar
             continue
         if dims[0].HasField("dim_value"):
             fixed.append(f"{info.name} ({dims[0].dim_value})")
             continue
         size = bound.setdefault(dims[0].dim_param, batch) if dims[0].dim_param else batch
         dims[0].dim_value = size
-    if fixed and len(fixed) == len(infos):
+        batched |= size == batch
+    if not batched and not unknown:
         yield Diagnostic(
             "E-import-batch",
             f"the first axis of every input has a fixed size: {', '.join(fixed)}",
             "batch",
-            "export the model with an open first axis (in PyTorch: dynamic_axes)",
+            "export the model with an open first axis (in PyTorch: dynamic_axes); in --shape, "
+            "write `batch` for it: --shape image=batch,3,224,224",
         )
 
 

@@ -19,6 +19,7 @@ from mpcc.frontend.importer import (
     Unsupported,
     type_of,
 )
+from mpcc.frontend.onnx.sizes import disclosed_mask
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, Operation
 from mpcc.ir.ops import tensor
@@ -108,25 +109,16 @@ class Node:
         return self.operands[index] if index < len(self.operands) else None
 
     def value(self, index: int) -> Value:
-        """Operand ``index`` as a value of real numbers; a constant becomes a weight, bits 0 and 1.
+        """Operand ``index`` as real numbers; a constant becomes a weight, bits 0 and 1.
 
-        Raises:
-            Unsupported: it is a list of positions, which only an output can be.
+        Positions (of ArgMax, ArgMin, TopK) become whole numbers.
         """
         return self.real(self.operand(index))
 
     def real(self, operand: Operand) -> Value:
         """Any operand, as :meth:`value` gives the node's own ones."""
         value = self.builder.value(operand)
-        match type_of(value).dtype:
-            case "bool":
-                return self.emit(tensor.ToReal, value)
-            case "i64":
-                self.refuse(
-                    "positions (of ArgMax, ArgMin, TopK) as data",
-                    "make them an output of the model, and go on at their owner",
-                )
-        return value
+        return self.emit(tensor.ToReal, value) if type_of(value).dtype in ("bool", "i64") else value
 
     def bit(self, index: int) -> Value:
         """Operand ``index``, which ONNX types as bool, as a value of bits."""
@@ -218,6 +210,13 @@ class Node:
             for number in numbers:
                 self.builder.disclose(Disclosed(self.op, self.label, what, number))
         return numbers
+
+    def public_mask(self, mask: Constant) -> None:
+        """Note a constant mask as disclosed: it shows in what the program moves.
+
+        Positions are integers, which are public by kind; truth values could be a model's secret.
+        """
+        self.builder.disclose(disclosed_mask(self.op, self.label, mask.array))
 
     # --- attributes
 

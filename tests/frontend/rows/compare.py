@@ -24,6 +24,9 @@ def logical(op: str) -> Row:
     return Row(op, op, AB, ONE, {}, (9, 13), ("c", "d"), before=BITS, outputs=(BOOL,))
 
 
+FIRST = [node("ArgMax", ["x"], ["i"], axis=1)]
+K = {"k": np.array([[2], [0]])}
+
 ROWS = [
     *compared("Less", 9, 13),
     *compared("Greater", 9, 13),
@@ -50,14 +53,22 @@ ROWS = [
         before=BITS[:1]),
     Row(
         "where constant", "Where", AB, {"m": np.array([[True, False, True]])}, {}, (9, 16),
-        ("m", "a", "b"),
+        ("m", "a", "b"), disclosed=1,
     ),
     Row(
         "where constant rows", "Where", {"a": (2, 3), "b": (3,)},
-        {"m": np.array([[True], [False]])}, {}, (9,), ("m", "a", "b"),
+        {"m": np.array([[True], [False]])}, {}, (9,), ("m", "a", "b"), disclosed=1,
     ),
     Row(
         "where of integers", "Where", AB, {"k": np.int64(7)}, {}, (9, 16), ("c", "i", "k"),
         before=[*BITS[:1], node("Cast", ["a"], ["i"], to=INT64)], outputs=(INT64,),
     ),
+    Row("positions plus", "Add", {"x": (2, 4)}, K, {}, (14,), ("i", "k"), before=FIRST,
+        outputs=(INT64,)),
+    Row("positions as floats", "Cast", {"x": (2, 4)}, {}, {"to": 1}, (13, 21), ("i",),
+        before=FIRST),
+    Row("positions equal", "Equal", {"x": (2, 4)}, K, {}, (13, 19), ("i", "k"), before=FIRST,
+        outputs=(BOOL,), whole=True),
+    Row("positions moved", "Transpose", {"x": (2, 4)}, {}, {"perm": [1, 0]}, (13,), ("i",),
+        before=FIRST, outputs=(INT64,), whole=True),
 ]  # fmt: skip

@@ -1,0 +1,123 @@
+"""Writing files: whole or not at all, several together."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from mpcc.errors import MpccError
+
+__all__ = ["Create", "atomic_files", "atomic_write"]
+
+Create: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
+"""``create(path, mode=0o644)``: a binary file to write, of :func:`atomic_files`."""
+
+
+@contextmanager
+def atomic_files() -> Iterator[Create]:
+    """Files that appear under their names together, when all of them are complete.
+
+    The data go to temporary files in the same directories, are flushed to the disk, and are renamed
+    in the order in which the files were created. If the block raises, the disk is full or a file
+    cannot be renamed, the old files stay as they were and nothing else remains. A machine that
+    stops between two renames can leave the first files new and the others old.
+
+    Raises:
+        MpccError: ``E-file-write`` with the system's reason.
+    """
+    made: list[tuple[Path, Path]] = []
+
+    @contextmanager
+    def create(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
+        target = Path(path)
+        with _reported(target):
+            # mkstemp opens with mode 0600, so a secret is never readable in between.
+            handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+            made.append((Path(temporary), target))
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+
+    try:
+        yield create
+        _rename_all(made)
+    finally:
+        for temporary, _ in made:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reported(target: Path) -> Iterator[None]:
+    """Errors of the system as ours, naming the file."""
+    try:
+        yield
+    except OSError as error:
+        raise MpccError.of(
+            "E-file-write", f"cannot write: {error.strerror or error}", str(target)
+        ) from None
+
+
+def _rename_all(files: Sequence[tuple[Path, Path]]) -> None:
+    """Rename (from, to) in order; if one fails, what stood under the names before is put back."""
+    kept: list[tuple[Path, Path]] = []
+    renamed: set[Path] = set()
+    try:
+        for temporary, target in files:
+            old = temporary.with_name(temporary.name + ".old")
+            with _reported(target):
+                if len(files) > 1:
+                    kept.append((target, old))
+                    _keep(target, old)
+                os.replace(temporary, target)
+            renamed.add(target)
+    except BaseException:
+        for target, old in reversed(kept):
+            if os.path.lexists(old):
+                os.replace(old, target)
+            elif target in renamed:
+                target.unlink()
+        raise
+    finally:
+        for _, old in kept:
+            old.unlink(missing_ok=True)
+    for folder, target in {target.parent: target for target in renamed}.items():
+        with _reported(target):
+            directory = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(directory)  # the renames themselves
+            finally:
+                os.close(directory)
+
+
+def _keep(target: Path, old: Path) -> None:
+    """What stands under the name ``target``, if anything, also under the name ``old``."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    try:
+        os.link(target, old, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError:
+        os.replace(target, old)  # a file system without links
+
+
+@contextmanager
+def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when it is complete; see :func:`atomic_files`.
+
+    Args:
+        path: the file to write or replace.
+        mode: permissions of the new file, whatever the umask.
+
+    Raises:
+        MpccError: ``E-file-write`` with the system's reason.
+    """
+    with atomic_files() as create, create(path, mode) as file:
+        yield file
