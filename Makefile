@@ -12,11 +12,16 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 BUILD := build/native
 NATIVE_SOURCES := $(shell find runtime_native -type f -not -path '*/corpus/*' 2>/dev/null)
+# What `make bench` times over networks too, and at 31 bits and in Z_2^32; of two rows of one
+# measurement the later file's counts.
+LINK_CASES := A1 A128 B1 B128 C1 C128
+BITS_CASES := $(LINK_CASES) relu1e6 maxpool112
+BENCH_RESULTS := out/ours.json out/bits31.json out/ring32.json out/links.json out/peers.json
 # Hours of `make fuzz`, all targets together.
 HOURS ?= 1
 SANITIZED := build/asan-ubsan
 TSAN := build/tsan
-CXX_SOURCES := $(filter %.h %.cc %.cpp,$(NATIVE_SOURCES))
+CXX_SOURCES := $(filter %.h %.cc %.cpp,$(NATIVE_SOURCES)) $(wildcard benchmarks/*.cc)
 PY_SOURCES := $(wildcard mpcc) scripts examples benchmarks tests
 
 # The environment of an activated virtual environment, without activating it: the build finds
@@ -66,8 +71,14 @@ format: $(STAMPS)/dev ## rewrite sources in the common format
 	@$(BIN)/ruff format $(PY_SOURCES)
 	@$(BIN)/clang-format -i $(CXX_SOURCES)
 
-bench: $(STAMPS)/dev ## benchmarks (see benchmarks/)
-	@$(BIN)/python -m benchmarks.run
+bench: $(STAMPS)/bench ## time everything, and peers beside it (hours; see docs/benchmarks.md)
+	@mkdir -p out
+	-@$(BIN)/python -m benchmarks.run --json out/ours.json
+	-@$(BIN)/python -m benchmarks.run --bits 31 --json out/bits31.json $(BITS_CASES)
+	-@$(BIN)/python -m benchmarks.run --ring 32 --json out/ring32.json $(BITS_CASES)
+	-@$(BIN)/python -m benchmarks.run --link lan --link wan --json out/links.json $(LINK_CASES)
+	-@$(BIN)/python -m benchmarks.peers --ours --json out/peers.json
+	@$(BIN)/python -m benchmarks.table $(BENCH_RESULTS) --docs
 
 clean: ## remove what was built; keeps .venv and fetched models
 	rm -rf build out .hypothesis .pytest_cache .ruff_cache .cache/mypy
@@ -118,7 +129,7 @@ $(STAMPS)/tsan: $(STAMPS)/venv $(NATIVE_SOURCES)
 	@touch $@
 
 # mpcc is installed already, so pip takes its extras from there.
-$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/tensorflow: pyproject.toml | $(STAMPS)/native
+$(STAMPS)/bench $(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/tensorflow: pyproject.toml | $(STAMPS)/native
 	@echo "== packages for $(@F)"
 	@$(PIP) install "mpcc[$(@F)]"
 	@touch $@

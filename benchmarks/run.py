@@ -1,239 +1,279 @@
-"""Times networks A, C and BlazeFace among three processes on this machine.
+"""Times cases among three processes on this machine.
 
-``python -m benchmarks.run`` (or ``make bench``) prints for every network and every link the median
-online time, the set-up time, rounds, bytes over all links, the peak memory of a party, and, beside
-the time, the largest deviation from onnxruntime. Online time starts with input and weights shared
-and ends with the output opened. TLS is on, weights are secret. ``lan`` is 10 Gbit/s and 0.1 ms one
-way per link, ``wan`` 352 Mbit/s and 20 ms; ``none`` is loopback as it is.
+``python -m benchmarks.run A128 relu1e6 --link lan`` prints one line per case and link. Without
+cases it takes all; ``--json`` writes everything, for ``python -m benchmarks.table``. TLS is on,
+weights and inputs are secret. Online time starts with inputs and weights shared and ends with the
+output opened. ``lan`` is 10 Gbit/s and 0.1 ms one way per link, ``wan`` 352 Mbit/s and 20 ms;
+``none`` is loopback as it is. Each case runs as often as fits into ``--seconds``, three times at
+least.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
+import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 
-from benchmarks.models import NETWORKS, sample_inputs
-from examples.blazeface.prepare import prepare
-from examples.command import CommandError, mpcc
+import mpcc
+from benchmarks import environment, peaks, table
+from benchmarks.cases import CASES, Material, unknown
+from benchmarks.results import OURS, Results, Row
+from examples.real_inputs import FetchError
+from mpcc.errors import MpccError
+from mpcc.ir.types import SecureType
 
-__all__ = ["CASES", "REPEATS", "Case", "Row", "build_case", "main", "measure", "table"]
+__all__ = ["LINKS", "Prepared", "main", "measure", "prepare", "widths"]
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+LINKS = ("none", "lan", "wan")
 
-#: Runs per link; a wide-area run takes seconds and hardly varies.
-REPEATS = {"none": 30, "lan": 30, "wan": 3}
+FEWEST, MOST = 3, 30
+"""Timed runs of a session."""
 
-#: (network, batch) by the name on the command line.
-CASES = {"A": ("A", 1), "A128": ("A", 128), "C": ("C", 1), "BlazeFace": ("BlazeFace", 1)}
-DEFAULT_CASES = ("A", "C", "BlazeFace")
+DEADLINE = 120.0
+"""Seconds that one message may take: a loaded machine is no failure here."""
 
+_COMPARISONS = ("secure.negative",)
 
-@dataclass(frozen=True)
-class Case:
-    """Files of one benchmark.
-
-    Attributes:
-        name: of the case.
-        model: ONNX.
-        inputs: .npz with the timed input.
-        calibration: .npz with other inputs.
-        input_range: for ``mpcc compile --input-range``.
-    """
-
-    name: str
-    model: Path
-    inputs: Path
-    calibration: Path
-    input_range: str
+_PARTY_LINKS = tuple(f"{i}->{j}" for i in range(3) for j in range(3) if i != j)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the result.
+class Prepared:
+    """A case that is compiled; sessions of it can be timed as often as wanted.
 
     Attributes:
-        case: name of the case.
-        link: ``none``, ``lan`` or ``wan``.
-        compile_seconds: of ``mpcc compile``, start of Python included.
-        online_seconds: one per run.
-        setup_seconds: sharing the weights and all else before the runs.
-        rounds: longest chain of dependent messages.
-        megabytes: payload of one run over all links.
-        peak_megabytes: of the largest party.
-        deviation: largest absolute difference from onnxruntime, in units of the output.
-        engine: what ran.
-        threads: per party.
+        case: its name.
+        setting: variant, see :class:`benchmarks.results.Row`.
+        compiled: program and weights.
     """
 
-    case: str
-    link: str
-    compile_seconds: float
-    online_seconds: list[float]
-    setup_seconds: float
-    rounds: int
-    megabytes: float
-    peak_megabytes: float
-    deviation: float
-    engine: str
-    threads: int
-
-
-def _save(path: Path, arrays: Arrays) -> Path:
-    contents: dict[str, Any] = dict(arrays)
-    np.savez(path, **contents)
-    return path
-
-
-def build_case(name: str, folder: Path) -> Case:
-    """Writes the model and the inputs of a case into a folder.
-
-    Raises:
-        FetchError: BlazeFace cannot be fetched.
-    """
-    network_name, batch = CASES[name]
-    if network_name == "BlazeFace":
-        files = prepare(folder / name)
-        return Case(name, files.model, files.image, files.calibration, "input:0=-1:1")
-    network = NETWORKS[network_name](batch)
-    model = folder / f"{name}.onnx"
-    model.write_bytes(network.serialized())
-    (timed,) = sample_inputs(network, 1, seed=1)
-    others = sample_inputs(network, 8, seed=2)
-    stacked = {key: np.stack([sample[key] for sample in others]) for key in timed}
-    return Case(
-        name,
-        model,
-        _save(folder / f"{name}.npz", timed),
-        _save(folder / f"{name}-calibration.npz", stacked),
-        "image=0:1",
-    )
-
-
-def _plain(case: Case) -> dict[str, npt.NDArray[Any]]:
-    session = onnxruntime.InferenceSession(str(case.model), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    with np.load(case.inputs) as inputs:
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def _deviation(plain: Arrays, secure: Arrays) -> float:
-    return float(
-        max(
-            np.abs(np.asarray(value, np.float64) - secure[name]).max()
-            for name, value in plain.items()
+    def __init__(self, case: str, setting: str, material: Material) -> None:
+        self.case = case
+        self.setting = setting
+        self._inputs = material.inputs
+        start = time.perf_counter()
+        self.compiled = mpcc.compile(
+            material.model,
+            options=mpcc.CompileOptions(formats=material.formats),
+            calibration=material.calibration or None,
         )
-    )
+        self._compile_seconds = time.perf_counter() - start
+        self._plain = _plain(material)
+        self._work = peaks.work_of(self.compiled.artifact)
+        self._widths = widths(self.compiled)
 
+    def session(
+        self,
+        link: str,
+        seconds: float,
+        rates: peaks.Peaks | None = None,
+        threads: int = 1,
+    ) -> Row:
+        """Time one session.
 
-def measure(case: Case, links: list[str], folder: Path, threads: int = 1) -> Iterator[Row]:
-    """Compiles a case once and runs it over each link.
+        Args:
+            link: of :data:`LINKS`.
+            seconds: of timed runs, about; at least three are made.
+            rates: of the machine, for the bounds.
+            threads: compute threads of each party.
 
-    Raises:
-        CommandError: compiling or running failed.
-    """
-    artifact = folder / f"{case.name}.mpcc"
-    start = time.perf_counter()
-    mpcc(
-        *("compile", str(case.model), "--calibrate", str(case.calibration)),
-        *("--input-range", case.input_range, "-o", str(artifact)),
-        show=False,
-    )
-    compile_seconds = time.perf_counter() - start
-    plain = _plain(case)
-    for link in links:
-        answer, stats_path = folder / "secure.npz", folder / "stats.json"
-        mpcc(
-            *("run", str(artifact), "--input", str(case.inputs), "--output", str(answer)),
-            *("--network", link, "--repeat", str(REPEATS[link])),
-            *("--threads", str(threads), "--json", str(stats_path)),
-            show=False,
-        )
-        stats = json.loads(stats_path.read_text())
-        with np.load(answer) as secure:
-            deviation = _deviation(plain, dict(secure))
-        yield Row(
-            case=case.name,
+        Raises:
+            MpccError: a run failed.
+        """
+        artifact, inputs = self.compiled.artifact, dict(self._inputs)
+        start = time.perf_counter()
+        with mpcc.Session(
+            artifact, self.compiled.weights, network=link, threads=threads, deadline=DEADLINE
+        ) as session:
+            started = time.perf_counter() - start
+            # Not counted: it touches memory for the first time, and may pack the weights.
+            runs = [session.run(inputs)]
+            cpu, begin = _cpu_seconds(session), time.perf_counter()
+            while len(runs) <= FEWEST or (
+                len(runs) <= MOST and time.perf_counter() - begin < seconds
+            ):
+                runs.append(session.run(inputs))
+            cpu = (_cpu_seconds(session) - cpu) / (len(runs) - 1)
+            stats = session.statistics(runs)
+        deviation, magnitude = self._deviation(runs[-1].outputs)
+        found = peaks.bounds(self._work, rates) if rates else None
+        threaded = f"threads={threads}" if threads > 1 else ""
+        sent: dict[str, int] = stats["bytes_sent"]
+        return Row(
+            system=OURS,
+            case=self.case,
             link=link,
-            compile_seconds=compile_seconds,
-            online_seconds=stats["online_seconds"],
+            setting=" ".join(filter(None, [self.setting, threaded])),
+            online_seconds=stats["online_seconds"][1:],
+            first_seconds=stats["online_seconds"][0],
+            start_seconds=started,
             setup_seconds=stats["setup_seconds"],
+            compile_seconds=self._compile_seconds,
+            links={name: sent.get(name, 0) for name in _PARTY_LINKS},
+            total_bytes=sum(sent.values()),
             rounds=stats["rounds"],
-            megabytes=sum(stats["bytes_sent"].values()) / 1e6,
-            peak_megabytes=max(stats["peak_rss_bytes"]) / 1e6,
+            peak_bytes=max(stats["peak_rss_bytes"]),
             deviation=deviation,
-            engine=stats["engine"],
-            threads=threads,
+            magnitude=magnitude,
+            widths=self._widths,
+            bounds={"multiplying": found.multiplying, "sending": found.sending} if found else {},
+            cpu_seconds=cpu,
         )
 
+    def _deviation(self, outputs: dict[str, Any]) -> tuple[float, float]:
+        deviation = magnitude = 0.0
+        for name, value in self._plain.items():
+            plain = np.asarray(value, np.float64)
+            deviation = max(deviation, float(np.abs(plain - outputs[name]).max()))
+            magnitude = max(magnitude, float(np.abs(plain).max()))
+        return deviation, magnitude
 
-HEADINGS = ("case", "link", "online ms", "min", "setup s", "rounds", "MB", "peak MB", "deviation")
-WIDTHS = (10, 5, 10, 10, 8, 7, 9, 8, 10)
+
+def _cpu_seconds(session: mpcc.Session) -> float:
+    """Processor seconds of the three party processes so far."""
+    ticks = 0
+    for party in session.parties:
+        fields = Path(f"/proc/{party.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def table(rows: list[Row]) -> str:
-    """The result for a terminal; times are medians."""
-    lines = [HEADINGS]
-    lines += [
-        (
-            row.case,
-            row.link,
-            f"{statistics.median(row.online_seconds) * 1e3:.2f}",
-            f"{min(row.online_seconds) * 1e3:.2f}",
-            f"{row.setup_seconds:.3f}",
-            str(row.rounds),
-            f"{row.megabytes:.3f}",
-            f"{row.peak_megabytes:.0f}",
-            f"{row.deviation:.1e}",
-        )
-        for row in rows
-    ]
-    return "\n".join(
-        " ".join(f"{cell:>{width}}" for cell, width in zip(line, WIDTHS, strict=True))
-        for line in lines
+def widths(compiled: mpcc.Compiled) -> list[int]:
+    """Smallest and largest k of the values |x| < 2^k that a program compares; empty if none.
+
+    A maximum compares a difference, which is one bit wider than what it is taken of.
+    """
+    found = []
+    for name in _COMPARISONS:
+        for op in compiled.artifact.secure_module.main.walk(name):
+            type_ = op.operands[0].type
+            assert isinstance(type_, SecureType)
+            found.append(type_.width)
+    return [min(found), max(found)] if found else []
+
+
+def _plain(material: Material) -> dict[str, Any]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(material.model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(material.inputs)), strict=True))
+
+
+def prepare(name: str, bits: int | None = None, ring: int | None = None) -> Prepared:
+    """Make and compile a case.
+
+    Raises:
+        MpccError: it does not compile.
+        FetchError: a file that it needs cannot be fetched.
+    """
+    material = CASES[name].make()
+    settings = []
+    if bits is not None:
+        material = material.with_bits(bits)
+        settings.append(f"bits={bits}")
+    if ring is not None:
+        material = material.with_ring(ring)
+        settings.append(f"ring={ring}")
+    return Prepared(name, " ".join(settings), material)
+
+
+def measure(
+    name: str,
+    links: Sequence[str] = ("none",),
+    *,
+    bits: int | None = None,
+    ring: int | None = None,
+    threads: int = 1,
+    seconds: float = 8.0,
+    rates: peaks.Peaks | None = None,
+) -> Iterator[Row]:
+    """Compile a case once and time it over each link.
+
+    Raises:
+        MpccError: compiling or running failed.
+        FetchError: a file that the case needs cannot be fetched.
+    """
+    prepared = prepare(name, bits, ring)
+    for link in links:
+        yield prepared.session(link, seconds, rates, threads)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=(__doc__ or "").splitlines()[0]
     )
+    made.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
+    made.add_argument("--link", action="append", choices=LINKS, help="default: none")
+    made.add_argument("--threads", type=int, default=1, help="of each party")
+    made.add_argument(
+        "--bits",
+        type=int,
+        help="compare all values with this many bits, 16 of them fraction, instead of the "
+        "formats that the compiler chooses; 31 is MP-SPDZ's setting",
+    )
+    made.add_argument(
+        "--ring",
+        type=int,
+        choices=(32, 64),
+        help="this ring, with the fraction bits that fit, instead of Z_2^64 with the usual ones",
+    )
+    made.add_argument("--seconds", type=float, default=8.0, help="of timed runs, per row")
+    made.add_argument("--json", type=Path, help="write all figures here")
+    made.add_argument("--no-bounds", action="store_true", help="do not measure the machine first")
+    return made
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}")
-    parser.add_argument("--link", action="append", choices=sorted(REPEATS), help="default: none")
-    parser.add_argument("--threads", type=int, default=1, help="of each party")
-    parser.add_argument("--json", type=Path, help="write all figures here")
-    options = parser.parse_args(argv)
-    unknown = sorted(set(options.cases) - CASES.keys())
-    if unknown:
-        parser.error(f"no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+def main(argv: list[str]) -> int:
+    """Print the rows; returns the exit code: 1 if a case failed."""
+    made = parser()
+    options = made.parse_args(argv)
+    if wrong := unknown(options.cases):
+        made.error(wrong)
+    if options.bits is not None and not 24 <= options.bits <= 44:
+        made.error("--bits takes 24 to 44")
+    if options.bits is not None and options.ring is not None:
+        made.error("--bits and --ring exclude each other")
+    if options.json is not None and not os.access(options.json.absolute().parent, os.W_OK):
+        made.error(f"{options.json} cannot be written")
+    rates = None if options.no_bounds else peaks.measure()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name in options.cases or DEFAULT_CASES:
-            try:
-                case = build_case(name, folder)
-                for row in measure(case, options.link or ["none"], folder, options.threads):
-                    rows.append(row)
-                    # Each line as soon as it is known, the headings with the first.
-                    new = table(rows).splitlines()[0 if len(rows) == 1 else -1 :]
-                    print("\n".join(new), flush=True)
-            except CommandError as error:
-                print(f"{name}: {error}", file=sys.stderr)
-                return 1
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    return 0
+    failures: list[str] = []
+    printer = table.Printer()
+    facts, measured = environment.facts(), asdict(rates) if rates else {}
+
+    def write() -> None:
+        if options.json is not None:
+            Results(facts, measured, rows, failures).write(options.json)
+
+    for name in options.cases or CASES:
+        try:
+            for row in measure(
+                name,
+                options.link or ["none"],
+                bits=options.bits,
+                ring=options.ring,
+                threads=options.threads,
+                seconds=options.seconds,
+                rates=rates,
+            ):
+                rows.append(row)
+                printer.show(row)
+                # At once: the rest may take hours.
+                write()
+        except (MpccError, FetchError) as error:
+            failures.append(f"{OURS} {name}: {error}")
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+    write()
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,8 @@
 """Times the leak checker on programs of growing size, up to ResNet-50 at 224x224.
 
 ``python -m benchmarks.verify [--plot FILE.svg] [LAYERS ...]`` prints one row per program: matmul,
-truncation and ReLU repeated LAYERS times, then networks of the shape of ResNet-26, -50 and -101.
+truncation and ReLU repeated LAYERS times, then networks of the shape of ResNet-26, -50 and -101,
+then the ResNet-50 graph of the ``onnx`` package without its Softmax (``--real``: this one alone).
 ``verify`` is all that ``mpcc verify`` does after loading the file: decoding, rules a to e for five
 observers, lowering both levels again, cost and formats. ``build`` is all of compilation but the
 model owner's simulation of the accuracy, in formats that are declared: weights are never looked at.
@@ -14,14 +15,18 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+import onnx
+import onnx.backend.test
 
 from benchmarks.resnet import DEPTHS as RESNETS
 from benchmarks.resnet import INPUT_NAME, resnet
 from mpcc.artifact import Artifact
 from mpcc.emit.graphdef import emit
+from mpcc.errors import MpccError
 from mpcc.frontend import import_onnx
 from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
@@ -33,10 +38,13 @@ from mpcc.protocols import Rep3, lower_program
 from mpcc.verify_program import verify_artifact
 from mpcc.verify_program.derived import cost_of, outputs_of
 
-__all__ = ["DEPTHS", "Row", "main", "measure", "plot"]
+__all__ = ["DEPTHS", "REAL", "Row", "main", "measure", "plot", "real_resnet50"]
 
 DEPTHS = (10, 40, 160, 320)
-FORMATS = FormatOptions(disclose="none", input_ranges={INPUT_NAME: (-1, 1)}, value_range=64.0)
+FORMATS = FormatOptions(disclose="none", value_range=64.0)
+
+REAL = "real R-50"
+"""Name of the row of :func:`real_resnet50`."""
 
 Result = TypeVar("Result")
 
@@ -79,19 +87,40 @@ def _deep(layers: int) -> Module:
     return module
 
 
+def real_resnet50() -> onnx.ModelProto:
+    """The graph of a trained ResNet-50 (opset 9), up to its logits.
+
+    It lies in the ``onnx`` package without its weights: each is one number, repeated.
+
+    Raises:
+        MpccError: this version of the package has no such file.
+    """
+    path = Path(onnx.backend.test.__file__).parent / "data" / "light" / "light_resnet50.onnx"
+    if not path.is_file():
+        raise MpccError.of("E-file-missing", "the onnx package has no such model", str(path))
+    model = onnx.load(path)
+    last = model.graph.node.pop()
+    if last.op_type != "Softmax":
+        raise MpccError.of("E-file-format", "the model does not end in a Softmax", str(path))
+    model.graph.output[0].name = last.input[0]
+    return model
+
+
 def _build(module: Module) -> Artifact:
     module = Manager(pipeline.TENSOR).run(module)
-    phi = declared_phi(module, FORMATS)
+    (name,) = (op.attrs["name"] for op in module.main.walk(tensor.Input.name))
+    formats = replace(FORMATS, input_ranges={name: (-1, 1)})
+    phi = declared_phi(module, formats)
     public = Manager(pipeline.PUBLISH).run(module)
-    secure = Manager(pipeline.to_secure(phi, FORMATS)).run(public)
+    secure = Manager(pipeline.to_secure(phi, formats)).run(public)
     party = Manager(pipeline.to_party(lambda m: lower_program(m, Rep3()).party)).run(secure)
     return Artifact.create(
         tensor_module=public,
         secure_module=secure,
         program=emit(party),
         protocol="rep3",
-        phi=vars(phi),
-        formats=FORMATS.public(),
+        phi=phi.public(),
+        formats=formats.public(),
         inputs=[op.attrs for op in secure.main.walk("secure.input")],
         outputs=outputs_of(public),
         cost=cost_of(party),
@@ -144,6 +173,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verify")
     parser.add_argument("layers", nargs="*", type=int, default=list(DEPTHS))
     parser.add_argument("--resnet", nargs="*", type=int, default=sorted(RESNETS))
+    parser.add_argument("--real", action="store_true", help="only the real graph")
     parser.add_argument("--plot", type=Path, help="write a picture, .svg or .png")
     options = parser.parse_args(argv)
     print(f"{'program':>12} {'ops':>8} {'layers':>7} {'build s':>8} {'verify s':>9} {'us/op':>7}")
@@ -156,6 +186,8 @@ def main(argv: list[str]) -> int:
         (f"ResNet-{n}", lambda n=n: import_onnx(resnet(n)).module)  # type: ignore[misc]
         for n in options.resnet
     ]
+    real = (REAL, lambda: import_onnx(real_resnet50().SerializeToString()).module)
+    tasks = [real] if options.real else [*tasks, real]
     for name, module in tasks:
         row = measure(name, module)
         rows.append(row)
@@ -165,7 +197,7 @@ def main(argv: list[str]) -> int:
             f"{each:7.0f}",
             flush=True,
         )
-    if options.plot is not None:
+    if options.plot is not None and not options.real:
         plot(rows, options.plot)
     return 0
 

@@ -1,11 +1,13 @@
 """Graphs in the shape of well known vision models, with seeded random weights.
 
-MobileNetV2 (Sandler et al. 2018, table 2), ResNet-18 (He et al. 2015, table 1) and U-Net
-(Ronneberger et al. 2015, figure 1), as an exporter writes them: batch normalisation as its own
-node, relu6 as Clip, global pooling before the classifier. Depth, channels and strides are those of
-the papers; ``width`` scales the channels and the resolution is free, so that a test can take a
-small one. Weights are He-initialised, not trained; every normalisation holds the statistics of its
-own input on seeded images, as training leaves it, so that values keep their size in any depth.
+MobileNetV2 (Sandler et al. 2018, table 2), ResNet-18 and -50 (He et al. 2015, table 1), VGG-16
+(Simonyan and Zisserman 2015, configuration D) and U-Net (Ronneberger et al. 2015, figure 1), as an
+exporter writes them: batch normalisation as its own node, relu6 as Clip, global pooling before the
+classifier. Depth, channels and strides are those of the papers, but where a function says that it
+is the variant for pictures of 32 x 32; ``width`` scales the channels and the resolution is free, so
+that a test can take a small one. Weights are He-initialised, not trained; every normalisation holds
+the statistics of its own input on seeded images, as training leaves it, so that values keep their
+size in any depth.
 """
 
 from __future__ import annotations
@@ -20,7 +22,18 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.models import IR_VERSION, FloatArray
 
-__all__ = ["INPUT_NAME", "OUTPUT_NAME", "VISION", "images", "mobilenet_v2", "resnet18", "unet"]
+__all__ = [
+    "INPUT_NAME",
+    "OUTPUT_NAME",
+    "VISION",
+    "images",
+    "mobilenet_v2",
+    "resnet18",
+    "resnet18_small",
+    "resnet50",
+    "unet",
+    "vgg16_small",
+]
 
 OPSET = 17
 INPUT_NAME = "image"
@@ -48,13 +61,15 @@ def images(count: int, size: int, seed: int = 1) -> FloatArray:
 class _Graph:
     """Nodes over named values; knows the channels of each value and its values on some images."""
 
-    def __init__(self, batch: int, size: int, seed: int) -> None:
+    def __init__(
+        self, batch: int, size: int, seed: int, statistics_images: int = _STATISTICS_IMAGES
+    ) -> None:
         self.generator = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.shape = (batch, 3, size, size)
         self.channels = {INPUT_NAME: 3}
-        self.values: dict[str, FloatArray] = {INPUT_NAME: images(_STATISTICS_IMAGES, size, seed)}
+        self.values: dict[str, FloatArray] = {INPUT_NAME: images(statistics_images, size, seed)}
 
     def constant(self, values: npt.ArrayLike) -> str:
         """A float32 initialiser."""
@@ -139,14 +154,23 @@ class _Graph:
     def classifier(self, x: str, classes: int) -> str:
         """Global average, then a dense layer whose scores differ by a few units, no class ahead."""
         pooled = self.same("GlobalAveragePool", x)
-        flat = self.same("Flatten", pooled, axis=1)
+        return self.scores(self.same("Flatten", pooled, axis=1), classes)
+
+    def scores(self, flat: str, classes: int) -> str:
+        """The dense layer of :meth:`classifier`."""
         values = self.values[flat].astype(np.float64)
         middle = values.mean(axis=0)
-        shape = (classes, self.channels[x])
-        scores = self.generator.normal(0, 1, shape)
+        scores = self.generator.normal(0, 1, (classes, values.shape[1]))
         scores *= 3 / ((values - middle) @ scores.T).std()
         names = (self.constant(scores), self.constant(-scores @ middle))
         return self.node("Gemm", flat, *names, channels=classes, transB=1)
+
+    def dense(self, flat: str, outputs: int) -> str:
+        """A dense layer with a bias."""
+        inputs = self.values[flat].shape[1]
+        weight = self.constant(self.generator.normal(0, np.sqrt(2 / inputs), (outputs, inputs)))
+        bias = self.constant(self.generator.uniform(-0.1, 0.1, outputs))
+        return self.node("Gemm", flat, weight, bias, channels=outputs, transB=1)
 
     def pixel_classifier(self, x: str, classes: int) -> str:
         """The same for every pixel: a convolution 1x1 with a bias."""
@@ -217,13 +241,8 @@ def mobilenet_v2(
     return g.finish("mobilenet_v2", g.classifier(x, classes))
 
 
-def resnet18(
-    size: int = 224, width: float = 1.0, classes: int = 1000, batch: int = 1, seed: int = 1
-) -> onnx.ModelProto:
-    """Eight basic blocks with shortcuts on ``[batch, 3, size, size]``."""
-    g = _Graph(batch, size, seed)
-    x = g.relu(g.norm(g.conv(INPUT_NAME, round(64 * width), 7, 2)))
-    x = g.same("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+def _basic_blocks(g: _Graph, x: str, width: float) -> str:
+    """Four stages of two basic blocks each, with shortcuts."""
     for stage in range(4):
         channels = round(64 * width) * 2**stage
         for i in range(2):
@@ -233,7 +252,69 @@ def resnet18(
             if stride > 1 or g.channels[x] != channels:
                 x = g.norm(g.conv(x, channels, 1, stride))
             x = g.relu(g.same("Add", y, x))
-    return g.finish("resnet18", g.classifier(x, classes))
+    return x
+
+
+def resnet18(
+    size: int = 224, width: float = 1.0, classes: int = 1000, batch: int = 1, seed: int = 1
+) -> onnx.ModelProto:
+    """Eight basic blocks with shortcuts on ``[batch, 3, size, size]``."""
+    g = _Graph(batch, size, seed)
+    x = g.relu(g.norm(g.conv(INPUT_NAME, round(64 * width), 7, 2)))
+    x = g.same("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    return g.finish("resnet18", g.classifier(_basic_blocks(g, x, width), classes))
+
+
+def resnet18_small(
+    size: int = 32, width: float = 1.0, classes: int = 10, batch: int = 1, seed: int = 1
+) -> onnx.ModelProto:
+    """ResNet-18 as it is used for pictures of 32 x 32: begins with 3x3, stride 1, no pooling."""
+    g = _Graph(batch, size, seed)
+    x = g.relu(g.norm(g.conv(INPUT_NAME, round(64 * width), 3)))
+    return g.finish("resnet18_small", g.classifier(_basic_blocks(g, x, width), classes))
+
+
+_BOTTLENECKS = (3, 4, 6, 3)
+"""Blocks per stage of ResNet-50."""
+
+
+def resnet50(
+    size: int = 224, width: float = 1.0, classes: int = 1000, batch: int = 1, seed: int = 1
+) -> onnx.ModelProto:
+    """Sixteen bottleneck blocks on ``[batch, 3, size, size]``; strides in the 3x3 convolutions."""
+    g = _Graph(batch, size, seed, statistics_images=4)
+    x = g.relu(g.norm(g.conv(INPUT_NAME, round(64 * width), 7, 2)))
+    x = g.same("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    for stage, blocks in enumerate(_BOTTLENECKS):
+        inner = round(64 * width) * 2**stage
+        for i in range(blocks):
+            stride = 2 if stage > 0 and i == 0 else 1
+            y = g.relu(g.norm(g.conv(x, inner, 1)))
+            y = g.relu(g.norm(g.conv(y, inner, 3, stride)))
+            y = g.norm(g.conv(y, 4 * inner, 1))
+            if i == 0:
+                x = g.norm(g.conv(x, 4 * inner, 1, stride))
+            x = g.relu(g.same("Add", y, x))
+    return g.finish("resnet50", g.classifier(x, classes))
+
+
+def vgg16_small(
+    size: int = 32, width: float = 1.0, classes: int = 10, batch: int = 1, seed: int = 1
+) -> onnx.ModelProto:
+    """VGG-16 as it is used for pictures of 32 x 32: dense layers of 256, batch normalisation.
+
+    The size is a multiple of 32; the dense layers are those of Wagh et al. 2021 (Falcon).
+    """
+    g = _Graph(batch, size, seed)
+    x = INPUT_NAME
+    for channels, layers in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(layers):
+            x = g.relu(g.norm(g.conv(x, round(channels * width), 3)))
+        x = g.same("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = g.same("Flatten", x, axis=1)
+    for _ in range(2):
+        x = g.relu(g.dense(x, round(256 * width)))
+    return g.finish("vgg16_small", g.scores(x, classes))
 
 
 def unet(

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from benchmarks import vision
 from benchmarks.models import INPUT_NAME, NETWORKS, OUTPUT_NAME, sample_inputs
 
 #: Of the file for seed 1 and batch 1: a change here makes older timings incomparable.
@@ -83,3 +84,24 @@ def test_samples_are_seeded_and_in_range():
     assert first[INPUT_NAME].dtype == np.float32
     assert first[INPUT_NAME].min() == 0
     assert first[INPUT_NAME].max() < 1
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "weights"),
+    [
+        # Depth: convolutions and dense layers, downsampling shortcuts included.
+        (vision.resnet18_small, 32, 17 + 3 + 1),
+        (vision.vgg16_small, 32, 16),
+        (vision.resnet50, 64, 49 + 4 + 1),
+    ],
+)
+def test_deep_networks_have_their_depth_and_values_stay_sane(make, size, weights):
+    model = make(size=size, width=1 / 8)
+    ops = [node.op_type for node in model.graph.node]
+    assert ops.count("Conv") + ops.count("Gemm") == weights
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (logits,) = session.run(None, {vision.INPUT_NAME: vision.images(1, size, seed=3)})
+    assert np.isfinite(logits).all()
+    assert 0.1 < np.abs(logits).max() < 100
