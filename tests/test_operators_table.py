@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from mpcc import operators
 from mpcc.cli import app
 from mpcc.frontend.onnx.fold import FOLDABLE
+from mpcc.frontend.onnx.model import MAX_OPSET, MIN_OPSET
 from mpcc.frontend.onnx.support import OPERATORS
 from mpcc.frontend.onnx.support import operators as support
 from mpcc.operators import PROBES, WIDTH, price
@@ -46,6 +47,11 @@ SILENT = {
     "Trilu",
     "Unsqueeze",
 }
+
+
+def test_the_table_says_for_which_operator_sets_it_is():
+    titles = [str(table.title) for table in operators.tables()]
+    assert f"opset {MIN_OPSET} to {MAX_OPSET}" in titles[0]
 
 
 def test_every_operator_has_a_row_and_a_reason():

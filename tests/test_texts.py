@@ -31,6 +31,11 @@ OTHERS = {
     "--targets": "tests.fuzz.campaign",
     "--mlock": "mpcc-party",
     "--plot": "benchmarks.verify",
+    "--link": "benchmarks.run",
+    "--bits": "benchmarks.run",
+    "--ours": "benchmarks.peers",
+    "--docs": "benchmarks.table",
+    "--real": "benchmarks.verify",
 }
 
 

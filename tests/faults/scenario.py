@@ -315,8 +315,10 @@ def _judge(
     if silent:
         problems.append(f"no word from {' '.join(silent)}")
     named = any(victim in text for text in outcome.said.values())
-    if fault is not None and fault.kind == "kill" and not named:
-        problems.append(f"{victim} was killed and nobody says so")
+    # Before the first run nobody has declared anything, and waits are not told.
+    stopped = fault is not None and fault.kind == "stop" and fault.phase != HANDSHAKE
+    if fault is not None and (fault.kind == "kill" or stopped) and not named:
+        problems.append(f"{victim} was hit by {fault.kind} and nobody says so")
     if inside is not None:
         ends = inside.link
     elif fault is not None and fault.kind in ("cut", "corrupt", "truncate", "duplicate", "swap"):

@@ -1,0 +1,22 @@
+"""The documentation pages."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def test_every_page_is_in_the_index():
+    linked = set(re.findall(r"\]\((\w[\w-]*\.md)\)", (DOCS / "README.md").read_text()))
+    pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+    assert linked == pages
+
+
+def test_links_between_pages_lead_somewhere():
+    broken = []
+    for page in [*DOCS.glob("*.md"), *ROOT.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+\.\w+)\)", page.read_text()):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert not broken
