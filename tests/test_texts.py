@@ -36,6 +36,9 @@ OTHERS = {
     "--ours": "benchmarks.peers",
     "--docs": "benchmarks.table",
     "--real": "benchmarks.verify",
+    "--word": "ring_bench",
+    "--variant": "ring_bench",
+    "--filter": "ring_bench",
 }
 
 

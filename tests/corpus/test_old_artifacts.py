@@ -53,7 +53,8 @@ def test_old_programs_give_their_old_answers(path):
     answer = api.simulate(artifact, weights, conv_input(), rounding="floor")
     np.testing.assert_array_equal(answer.outputs["y"], expected)
     for engine in ("party-interpreter", "native"):
-        run = api.run_local(artifact, weights, conv_input(), engine=engine)
+        # Verified against the lowering of its time, not against this one.
+        run = api.run_local(artifact, weights, conv_input(), engine=engine, require_verified=False)
         np.testing.assert_allclose(run.outputs["y"], expected, atol=2.0**-7)
 
 

@@ -176,7 +176,13 @@ def long_run(made):
     command = [sys.executable, "-m", "mpcc", "run", str(made.artifact), "--deadline", "2"]
     command += ["--input", str(made.source.data), "--network", "wan", "--repeat", "1000"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell without job control starts what is in the background with SIGINT ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 60

@@ -83,13 +83,15 @@ def test_labels_and_steps():
 
 
 def test_weights_are_presummed_in_setup():
-    """x_i (w_i + w_{i+1}) + x_{i+1} w_i: one conv per party, its sums outside the run."""
+    """Five products in one conv per party, the sums of weights outside the run."""
     module = lower_program(network()[0].module, Rep3()).party
     convs = list(module.main.walk("party.conv"))
-    assert [len(op.operands) for op in convs] == [4, 4, 4]
+    assert [len(op.operands) for op in convs] == [2, 4, 4]
     phase = {s.op: s.phase for s in schedule(module).steps}
     for op in convs:
-        assert [v.op is not None and phase[v.op] for v in op.operands[1::2]] == ["setup"] * 2
+        assert [v.op is not None and phase[v.op] for v in op.operands[1::2]] == ["setup"] * (
+            len(op.operands) // 2
+        )
 
 
 def test_lowering_is_deterministic_and_does_not_see_values():

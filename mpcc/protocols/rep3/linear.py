@@ -127,13 +127,9 @@ def add_constant(builder: Builder, x: Secret, value: int) -> Secret:
     return lift(lambda p, first, v: builder.add_const(v, value) if first else v, x)
 
 
-def _neighbour_sums(builder: Builder, x: Rep) -> tuple[Value, ...]:
+def _neighbour_sum(builder: Builder, x: Rep, i: int) -> Value:
     """x_i + x_{i+1} at P_i; made once per value, so in setup for weights."""
-
-    def make() -> tuple[Value, ...]:
-        return tuple(builder.add(a, b) for a, b in zip(x.own, x.next, strict=True))
-
-    result: tuple[Value, ...] = _cached(builder, "sum", x, make)
+    result: Value = _cached(builder, f"sum{i}", x, lambda: builder.add(x.own[i], x.next[i]))
     return result
 
 
@@ -147,8 +143,10 @@ def product(
 ) -> Secret:
     """A bilinear op (party.Conv, party.MatMul, party.Mul) of two shares.
 
-    P_i computes z_i = x_i y_i + x_i y_{i+1} + x_{i+1} y_i as one op over two operand pairs:
-    x_i (y_i + y_{i+1}) + x_{i+1} y_i, or (x_i + x_{i+1}) y_i + x_i y_{i+1} with ``sum_left``.
+    The nine products of components are shared out so that five products do: P0 computes
+    (x0 + x1)(y0 + y1), P1 computes x1 y2 + x2 (y1 + y2), P2 computes x2 y0 + x0 y2; with
+    ``sum_left`` P1 computes (x1 + x2) y2 + x2 y1. Two products are one op over two operand pairs.
+    Four cannot do: they would be a decomposition of rank 4 (docs/protocols.md, products).
     A public factor multiplies every component and keeps the other's kind.
     """
 
@@ -163,13 +161,13 @@ def product(
     if isinstance(x, Public):
         known = dict(zip(COMPUTE_PLACES, x.parts, strict=True))
         return lift(lambda p, first, v: apply(known[p], v), Rep(y.own, y.next))
+    z0 = apply(_neighbour_sum(builder, x, 0), _neighbour_sum(builder, y, 0))
     if sum_left:
-        sums = _neighbour_sums(builder, x)
-        parts = [apply(sums[i], y.own[i], x.own[i], y.next[i]) for i in range(3)]
+        z1 = apply(_neighbour_sum(builder, x, 1), y.next[1], x.next[1], y.own[1])
     else:
-        sums = _neighbour_sums(builder, y)
-        parts = [apply(x.own[i], sums[i], x.next[i], y.own[i]) for i in range(3)]
-    return Add3((parts[0], parts[1], parts[2]))
+        z1 = apply(x.own[1], y.next[1], x.next[1], _neighbour_sum(builder, y, 1))
+    z2 = apply(x.own[2], y.next[2], x.next[2], y.own[2])
+    return Add3((z0, z1, z2))
 
 
 # --- rules ---------------------------------------------------------------------------------------
