@@ -244,10 +244,10 @@ def test_every_deciding_operand_has_another_value():
 SAME_SIZE = {"Reshape", "Squeeze", "Unsqueeze", "Split"}
 
 
-@pytest.mark.parametrize(("sample", "index", "other"), DECIDING)
+@pytest.mark.parametrize(
+    ("sample", "index", "other"), [p for p in DECIDING if p.values[0].op not in SAME_SIZE]
+)
 def test_without_the_rule_it_would_show(sample, index, other, monkeypatch):
-    if sample.op in SAME_SIZE:
-        pytest.skip("the size does not tell the shapes apart")
     monkeypatch.setattr(sizes, "SHAPING", {})
     first, second = (tried(sample, index, v) for v in (sample.arrays()[index], other))
     assert "refused" not in (first, second)
