@@ -25,13 +25,16 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import vision
+from benchmarks import functions, vision
 from benchmarks.models import IR_VERSION, NETWORKS, OPSET, sample_inputs
 from mpcc.ir.phi import FormatOptions
 
-__all__ = ["CASES", "Case", "Material", "unknown"]
+__all__ = ["BATCHES", "CASES", "Case", "Material", "unknown"]
 
 FloatArray = npt.NDArray[np.float32]
+
+BATCHES = (1, 32, 128, 256)
+"""Of networks A, B and C."""
 
 SAMPLES = 8
 """Calibration samples of the networks."""
@@ -44,6 +47,9 @@ _COMPARED_FRACTION = 12
 
 _RING_ERROR = 8.0
 """Times the usual error budget in Z_2^32: fewer bits fit there."""
+
+_FUNCTION_ERROR = 2.0**-9
+"""Error budget of single functions, at most."""
 
 _ROOM = 2.0**-6
 """An input's range stays this far inside a power of two, for rounding up must not reach it."""
@@ -105,7 +111,7 @@ class Case:
     Attributes:
         name: on the command line.
         title: for tables.
-        group: ``operators``, ``networks`` or ``deep``.
+        group: ``operators``, ``functions``, ``networks`` or ``deep``.
         make: builds it; FetchError where it needs a file that cannot be fetched.
     """
 
@@ -215,6 +221,28 @@ def _deep(make: Callable[[], onnx.ModelProto], size: int, frac: int) -> Material
     return Material(model, {name: vision.images(1, size, seed=3)}, sample, formats)
 
 
+def _function(name: str) -> Material:
+    """Calibrated, with a budget below the errors of the other systems."""
+    function = functions.FUNCTIONS[name]
+    formats = FormatOptions(
+        input_ranges={functions.INPUT_NAME: function.bounds}, max_error=_FUNCTION_ERROR
+    )
+    samples = np.stack([function.inputs(seed) for seed in (2, 3)])
+    return Material(
+        functions.function_model(function),
+        {functions.INPUT_NAME: function.inputs(1)},
+        {functions.INPUT_NAME: samples},
+        formats,
+    )
+
+
+def _bert() -> Material:
+    formats = FormatOptions(input_ranges={functions.INPUT_NAME: (-4.0, 4.0)}, max_error=2.0**-5)
+    timed, others = functions.bert_inputs(1, seed=2), functions.bert_inputs(1, seed=3)
+    name = functions.INPUT_NAME
+    return Material(functions.bert_layer(), {name: timed[0]}, {name: others}, formats)
+
+
 def _blazeface() -> Material:
     from examples.blazeface.prepare import prepare
 
@@ -239,8 +267,11 @@ def _cases() -> list[Case]:
     for name, shape in (("1e4", (1, 100, 100)), ("1e6", (16, 250, 250)), ("112", (64, 112, 112))):
         title = f"max pool 2×2, {'×'.join(map(str, shape))}"
         cases.append(Case(f"maxpool{name}", title, "operators", partial(_maxpool, shape)))
+    for key, function in functions.FUNCTIONS.items():
+        title = f"{function.title}, 128×128"
+        cases.append(Case(key, title, "functions", partial(_function, key)))
     for net in NETWORKS:
-        for batch in (1, 128):
+        for batch in BATCHES:
             network = partial(_network, net, batch)
             cases.append(Case(f"{net}{batch}", f"{net}, batch {batch}", "networks", network))
     for name, title, builder, size, frac in (
@@ -249,6 +280,7 @@ def _cases() -> list[Case]:
         ("resnet50", "ResNet-50, 224×224", vision.resnet50, 224, 16),
     ):
         cases.append(Case(name, title, "deep", partial(_deep, builder, size, frac)))
+    cases.append(Case("bert", "BERT-base layer, 128 tokens", "deep", _bert))
     cases.append(Case("blazeface", "BlazeFace, 128×128", "networks", _blazeface))
     return cases
 

@@ -121,7 +121,7 @@ class Aim:
         case: the case, link ``none``.
         what: ``spu`` and so on: times faster than that peer; ``bound``: times the larger bound at
             most; ``seconds``, ``start``, ``megabytes``, ``gigabytes``: at most; ``imbalance``:
-            busiest link over the mean at most.
+            busiest link over the mean at most; ``error``: times SPU's largest error at most.
         value: the number.
     """
 
@@ -135,6 +135,9 @@ def _aims() -> list[Aim]:
     for case in ("B128", "C128", "relu1e6", "maxpool1e6", "maxpool112", "resnet18"):
         aims += [Aim(case, "spu", 10), Aim(case, "tf-encrypted", 10), Aim(case, "mp-spdz", 4)]
     aims += [Aim("matmul1024", "spu", 8), Aim("matmul1024", "crypten", 5)]
+    for case in ("softmax", "gelu", "exp", "reciprocal", "sigmoid"):
+        aims += [Aim(case, "spu", 5), Aim(case, "error", 1)]
+    aims += [Aim("bert", "spu", 10), Aim("bert", "error", 1)]
     aims += [Aim("A1", "mp-spdz", 1), Aim("B1", "mp-spdz", 4), Aim("C1", "mp-spdz", 4)]
     aims += [
         Aim("resnet50", "seconds", 4.0),
@@ -205,6 +208,17 @@ def _verdict(aim: Aim, results: Results) -> Verdict | None:
             return None
         wanted = f"busiest link at most {aim.value:.0%} above the mean"
         return Verdict(aim.case, wanted, f"{row.imbalance:.1%}", row.imbalance <= aim.value)
+    if aim.what == "error":
+        errors = [
+            other.deviation
+            for other in results.rows
+            if (other.system, other.case) == ("spu", aim.case) and other.deviation is not None
+        ]
+        if not errors or row.deviation is None:
+            return None
+        found = f"{row.deviation:.1e} against {min(errors):.1e}"
+        wanted = "largest error at most SPU's"
+        return Verdict(aim.case, wanted, found, row.deviation <= aim.value * min(errors))
     what, value, unit = _limits(row)[aim.what]
     if value is None:
         return None

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import compare
-from benchmarks.cases import CASES
-from benchmarks.compare import TITLES, seconds_text
+from benchmarks.cases import BATCHES, CASES
+from benchmarks.compare import TITLES, ours, seconds_text
+from benchmarks.models import NETWORKS
 from benchmarks.plots import plot
 from benchmarks.results import OURS, ResultError, Results, Row
 
@@ -182,7 +183,7 @@ def _own_table(rows: Sequence[Row]) -> str:
 def _links_table(results: Results) -> str:
     lines = []
     for case in CASES:
-        found = [compare.ours(results, case, link) for link in ("none", "lan", "wan")]
+        found = [ours(results, case, link) for link in ("none", "lan", "wan")]
         if found[1] is None and found[2] is None:
             continue
         rounds = next(str(row.rounds) for row in found if row is not None)
@@ -194,7 +195,7 @@ def _links_table(results: Results) -> str:
 def _peer_table(results: Results) -> str:
     lines = []
     for case in CASES:
-        row = compare.ours(results, case)
+        row = ours(results, case)
         figures = compare.figures(results, case)
         if row is None or not figures:
             continue
@@ -207,6 +208,21 @@ def _peer_table(results: Results) -> str:
                 cells.append(f"{figure.text()} ({figure.seconds / row.median:.3g}×)")
         lines.append((_title(case), seconds_text(row.median), *cells))
     return _md(("case", OURS, *TITLES.values()), lines) if lines else ""
+
+
+def _batches_table(results: Results) -> str:
+    """Time and payload of one input, by the size of the batch."""
+    lines = []
+    for net in NETWORKS:
+        rows = [(n, ours(results, f"{net}{n}")) for n in BATCHES]
+        known = [(n, row) for n, row in rows if row is not None]
+        if len(known) < 3:
+            continue
+        cells = {n: seconds_text(row.median / n) for n, row in known}
+        lines.append((f"{net}, time", *(cells.get(n, "") for n in BATCHES)))
+        sizes = {n: _number(row.total_bytes, ".3g", 1e-3 / n) + " KB" for n, row in known}
+        lines.append((f"{net}, payload", *(sizes.get(n, "") for n in BATCHES)))
+    return _md(("of one input", *(f"batch {n}" for n in BATCHES)), lines) if lines else ""
 
 
 def _machine(results: Results) -> str:
@@ -238,6 +254,8 @@ def markdown(results: Results) -> str:
     parts = [_machine(results), _own_table(rows)]
     if links := _links_table(results):
         parts += ["### Over networks", links]
+    if batches := _batches_table(results):
+        parts += ["### By batch", batches]
     if peers := _peer_table(results):
         factor = compare.scale(results)
         parts += ["### Beside others", peers]
@@ -260,7 +278,7 @@ def summary(results: Results) -> str:
     environment = results.environment
     shown = []
     for case in ("A1", "B1", "C1", "B128", "resnet18", "resnet50"):
-        row = compare.ours(results, case)
+        row = ours(results, case)
         if row is not None:
             shown.append(f"{_title(case)}: {seconds_text(row.median)}")
     text = (
@@ -270,7 +288,7 @@ def summary(results: Results) -> str:
     for peer, title in TITLES.items():
         times = []
         for case in CASES:
-            row, figure = compare.ours(results, case), compare.figures(results, case).get(peer)
+            row, figure = ours(results, case), compare.figures(results, case).get(peer)
             if row is not None and figure is not None and figure.measured:
                 times.append(figure.seconds / row.median)
         if len(times) > 1:

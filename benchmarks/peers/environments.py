@@ -70,6 +70,8 @@ PEERS: dict[str, Peer] = {
                 *_NETWORKS,
                 *("matmul256", "matmul1024", "mul1e4", "mul1e6", "relu1e4", "relu1e6"),
                 *("maxpool1e4", "maxpool1e6", "maxpool112", "resnet18", "resnet50"),
+                *("exp", "reciprocal", "sqrt", "sigmoid", "tanh", "erf", "gelu", "gelutanh"),
+                *("softmax", "bert"),
                 *_TUNED,
             ),
         ),

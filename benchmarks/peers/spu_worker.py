@@ -126,6 +126,24 @@ def resnet50(x: Tensor, w: Weights) -> Tensor:
     return dense(jnp.mean(x, axis=(1, 2)), w["fc"])
 
 
+def bert_layer(x: Tensor, w: Weights) -> Tensor:
+    """An encoder layer with the exact GELU."""
+
+    def norm(t: Tensor) -> Tensor:
+        centred = t - jnp.mean(t, -1, keepdims=True)
+        return centred * lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5)
+
+    def heads(t: Tensor) -> Tensor:
+        return t.reshape(1, 128, 12, 64).transpose(0, 2, 1, 3)
+
+    query, key, value = (heads(dense(x, w[i])) for i in range(3))
+    weights = jax.nn.softmax((query @ key.transpose(0, 1, 3, 2)) * 0.125, axis=-1)
+    context = (weights @ value).transpose(0, 2, 1, 3).reshape(x.shape)
+    # Scales are one and offsets zero here; applying them would only cost this system more.
+    x = norm(x + dense(context, w[3]))
+    return norm(x + dense(jax.nn.gelu(dense(x, w[4]), approximate=False), w[5]))
+
+
 class Random:
     """Seeded He-initialised weights."""
 
@@ -150,6 +168,26 @@ class Random:
 def _normal(*shapes: tuple[int, ...]) -> tuple[Any, ...]:
     r = Random()
     return tuple(r.normal(*shape, scale=2.0) for shape in shapes)
+
+
+def _function(low: float, high: float, normal: float) -> tuple[Any, ...]:
+    generator = np.random.default_rng(1)
+    if normal:
+        x = np.clip(generator.standard_normal((128, 128)) * normal, low, high)
+    else:
+        x = generator.uniform(low, high, (128, 128))
+    return (x.astype(np.float32),)
+
+
+def _bert() -> tuple[Any, ...]:
+    r = Random()
+
+    def weight(inputs: int, outputs: int) -> Weights:
+        return [r.normal(inputs, outputs, scale=inputs**-0.5), 0.02 * r.normal(outputs)]
+
+    weights = [weight(768, 768) for _ in range(4)]
+    weights += [weight(768, 3072), weight(3072, 768)]
+    return np.clip(r.normal(1, 128, 768), -4, 4), weights
 
 
 def _a(batch: int) -> tuple[Any, ...]:
@@ -214,12 +252,26 @@ def _cases() -> dict[str, tuple[Callable[..., Tensor], Callable[[], tuple[Any, .
     for name, shape in pools.items():
         cases[f"maxpool{name}"] = maxpool, partial(_normal, shape)
         cases[f"maxpool{name}:tuned"] = maxpool_slices, partial(_normal, shape)
+    functions: dict[str, tuple[Callable[[Tensor], Tensor], tuple[float, float, float]]] = {
+        "exp": (jnp.exp, (-5, 2, 0)),
+        "reciprocal": (lambda x: 1.0 / x, (0.5, 20, 0)),
+        "sqrt": (jnp.sqrt, (0.1, 50, 0)),
+        "sigmoid": (jax.nn.sigmoid, (-16, 16, 3)),
+        "tanh": (jnp.tanh, (-16, 16, 1.5)),
+        "erf": (lax.erf, (-16, 16, 1.5)),
+        "gelu": (partial(jax.nn.gelu, approximate=False), (-16, 16, 2)),
+        "gelutanh": (partial(jax.nn.gelu, approximate=True), (-16, 16, 2)),
+        "softmax": (partial(jax.nn.softmax, axis=-1), (-16, 16, 2)),
+    }
+    for key, (function, inputs) in functions.items():
+        cases[key] = function, partial(_function, *inputs)
     for batch in (1, 128):
         cases[f"A{batch}"] = network_a, partial(_a, batch)
         for net, sizes in (("B", (16, 16, 100)), ("C", (20, 50, 500))):
             arguments = partial(_bc, sizes, batch)
             cases[f"{net}{batch}"] = network_bc, arguments
             cases[f"{net}{batch}:tuned"] = network_bc_tuned, arguments
+    cases["bert"] = bert_layer, _bert
     cases["resnet18"] = resnet18, _resnet18
     cases["resnet50"] = resnet50, _resnet50
     return cases

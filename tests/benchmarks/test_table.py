@@ -204,3 +204,22 @@ def test_summary_speaks_of_what_was_measured_here():
     assert "MP-SPDZ" not in text
     page = (table._DOCS.parent / "README.md").read_text()
     assert text in table.rewrite(page, text)
+
+
+def test_cost_by_batch_is_per_input():
+    rows = [
+        replace(OURS, case=f"B{n}", online_seconds=[0.01 * n] * 3, total_bytes=2000 * n)
+        for n in (1, 32, 128)
+    ]
+    text = table.markdown(results(*rows))
+    assert "| B, time | 10 ms | 10 ms | 10 ms |  |" in text
+    assert "| B, payload | 2 KB | 2 KB | 2 KB |  |" in text
+    assert "By batch" not in table.markdown(results(*rows[:2]))
+
+
+def test_an_error_is_held_against_spu_of_the_same_session():
+    ours = replace(OURS, case="exp", deviation=1e-3)
+    better, worse = (replace(peer("spu", "exp", 9.0), deviation=d) for d in (5e-4, 5e-2))
+    assert {v.met for v in compare.verdicts(results(ours, worse)) if "error" in v.aim} == {True}
+    assert {v.met for v in compare.verdicts(results(ours, better)) if "error" in v.aim} == {False}
+    assert not [v for v in compare.verdicts(results(ours)) if "error" in v.aim]
