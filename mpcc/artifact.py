@@ -25,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from mpcc.errors import MpccError
-from mpcc.files import Create, atomic_files, atomic_write
+from mpcc.files import Create, atomic_files, atomic_write, looks_like
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
@@ -433,7 +433,15 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
     # says it. A zip64 has a locator before that record.
     locator, end = data[-42:-22], data[-22:]
     if len(data) < 42 or end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
-        refuse("does not end as an artifact does")
+        found = looks_like(data)
+        if found == "an ONNX model":
+            raise MpccError.of(
+                "E-artifact",
+                "this is no artifact; it looks like an ONNX model",
+                source,
+                f"compile it first: mpcc compile {source} -o M.mpcc",
+            )
+        refuse("does not end as an artifact does" + (f"; it looks like {found}" if found else ""))
     if locator[:4] == b"PK\6\7":
         refuse("is a zip64 file")
     here, entries_in_all, size = struct.unpack("<8x2HI6x", end)

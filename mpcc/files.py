@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, several together."""
+"""Files: writing them whole or not at all, several together, and telling their kinds apart."""
 
 from __future__ import annotations
 
@@ -12,10 +12,34 @@ from typing import IO, TypeAlias
 
 from mpcc.errors import MpccError
 
-__all__ = ["Create", "atomic_files", "atomic_write"]
+__all__ = ["Create", "atomic_files", "atomic_write", "looks_like"]
 
 Create: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 """``create(path, mode=0o644)``: a binary file to write, of :func:`atomic_files`."""
+
+
+_SIGNATURES: tuple[tuple[bytes, int, bytes, str], ...] = (
+    (b"PK\3\4", 30, b"manifest.json", "an mpcc artifact"),
+    (b"PK\3\4", 0, b"", "a zip file, as PyTorch and Keras write"),
+    (b"\x89HDF", 0, b"", "an HDF5 file, as Keras writes"),
+    (b"\x93NUMPY", 0, b"", "a numpy array"),
+    (b"\x1f\x8b", 0, b"", "a gzip file"),
+    (b"%PDF", 0, b"", "a PDF"),
+    (b"", 4, b"TFL3", "a TensorFlow Lite model"),
+    (b"", 8, b'{"', "a safetensors file, as M.weights is"),
+    # A model's protobuf message begins with its version and, mostly, the name of who wrote it.
+    (b"\x08", 2, b"\x12", "an ONNX model"),
+    (b"\x08", 2, b":", "an ONNX model"),
+)
+"""(first bytes, offset, bytes there, kind of file); the first that fits counts."""
+
+
+def looks_like(data: bytes) -> str:
+    """What kind of file this may be, for errors about files of the wrong kind; "" if unknown."""
+    for first, offset, there, kind in _SIGNATURES:
+        if data.startswith(first) and data[offset : offset + len(there)] == there:
+            return kind
+    return ""
 
 
 @contextmanager

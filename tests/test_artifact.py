@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
 
 from mpcc import artifact as files
@@ -24,6 +25,7 @@ from mpcc.artifact import (
     save_weights,
 )
 from mpcc.errors import MpccError
+from mpcc.files import looks_like
 from mpcc.ir.core import Module
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.text import parse_module, print_module
@@ -149,6 +151,19 @@ def test_damaged_zips():
             continue
         # Timestamps and the like may differ; content may not.
         assert back.to_bytes() == data
+
+
+def test_files_of_other_kinds_are_told_apart(tmp_path):
+    graph = onnx.helper.make_graph([], "g", [], [])
+    model = onnx.helper.make_model(graph, producer_name="x").SerializeToString()
+    with pytest.raises(MpccError, match=r"looks like an ONNX model(.|\n)*mpcc compile"):
+        Artifact.from_bytes(model)
+    weights = tmp_path / "m.weights"
+    save_weights(weights, {"w0": np.zeros(3, np.int64)}, "0" * 64)
+    with pytest.raises(MpccError, match="looks like a safetensors file"):
+        Artifact.from_bytes(weights.read_bytes())
+    assert looks_like(make().to_bytes()) == "an mpcc artifact"
+    assert looks_like(b"?" * 100) == ""
 
 
 def test_entries_must_be_the_known_ones(recwarn):

@@ -21,6 +21,7 @@ from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.analysis.inputs import fewest_frac, input_ranges, random_samples, weight_bits
 from mpcc.passes.analysis.ranges import Ranges
 from mpcc.passes.analysis.search import SAFETY, Search
+from mpcc.passes.strip_names import labels
 
 __all__ = ["Analysis", "analyse", "layers"]
 
@@ -108,11 +109,16 @@ def analyse(
 
 
 def layers(module: Module, phi: Phi, observed: Observed | None) -> list[dict[str, Any]]:
-    """Range, observed magnitude and clamp of every op that has a range: for the private report."""
+    """Range, observed magnitude and clamp of every op that has a range: for the private report.
+
+    ``layer`` is what the artifact and its cost report call the op, ``node`` what the model does.
+    """
+    names = {id(op): label for op, label in labels(module)}
     ops, clamps = module.main.ops, dict(phi.clamps)
     return [
         {
             "op": i,
+            "layer": names[id(ops[i])],
             "name": ops[i].name,
             "node": ops[i].loc,
             "bits": bits,

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mpcc.ir.core import Module
+from mpcc.ir.core import Module, Op
 from mpcc.ir.ops import tensor
 from mpcc.passes.base import Pass, Result
 
-__all__ = ["StripNames"]
+__all__ = ["StripNames", "labels"]
+
+
+def labels(module: Module) -> Iterator[tuple[Op, str]]:
+    """Every op with its label ``<kind>_<number>``, made from the architecture alone."""
+    counts: Counter[str] = Counter()
+    for function in module.functions.values():
+        for op in function.ops:
+            kind = op.name.partition(".")[2]
+            yield op, f"{kind}_{counts[kind]}"
+            counts[kind] += 1
 
 
 @dataclass(frozen=True)
@@ -41,18 +52,13 @@ class StripNames(Pass):
     def run(self, module: Module) -> Result:
         """Label the ops of every function."""
         modified = False
-        counts: Counter[str] = Counter()
         renamed: dict[str, str] = {}
-        for function in module.functions.values():
-            for op in function.ops:
-                kind = op.name.partition(".")[2]
-                label = f"{kind}_{counts[kind]}"
-                if op.definition is tensor.Weight:
-                    old, new = op.attrs["name"], f"w{counts[kind]}"
-                    renamed[new] = old
-                    op.attrs["name"] = new
-                    modified |= old != new
-                modified |= op.loc != label
-                op.loc = label
-                counts[kind] += 1
+        for op, label in labels(module):
+            if op.definition is tensor.Weight:
+                old, new = op.attrs["name"], f"w{label.rpartition('_')[2]}"
+                renamed[new] = old
+                op.attrs["name"] = new
+                modified |= old != new
+            modified |= op.loc != label
+            op.loc = label
         return Result(module, modified, renamed=renamed)

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -258,12 +257,23 @@ def _ranges(artifact: Artifact) -> str:
     )
 
 
+def _formats(phi: Mapping[str, Any]) -> str:
+    """All of Phi, for people: ``op:bits`` for ranges, inputs and clamps."""
+    parts = []
+    for key, value in sorted(phi.items()):
+        if isinstance(value, list):
+            rows = (":".join(map(str, row)) if isinstance(row, list) else str(row) for row in value)
+            parts.append(f"{key} {' '.join(rows) or 'none'}")
+        else:
+            parts.append(f"{key} {value}")
+    return ", ".join(parts)
+
+
 def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
     weights = [op for op in secure.main.ops if op.name == "secure.weight"]
     how = "declared, " if artifact.disclosed_bits == 0 else ""
     return {
-        "formats": f"{how}{artifact.disclosed_bits} bits: "
-        f"{json.dumps(dict(artifact.phi), sort_keys=True)}",
+        "formats": f"{how}{artifact.disclosed_bits} bits: {_formats(artifact.phi)}",
         "ranges": _ranges(artifact),
         "constants": public_constants(artifact.tensor_module),
         "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",

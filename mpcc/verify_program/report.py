@@ -95,7 +95,7 @@ class Report:
             Text(f"protocol {self.protocol}: {self.threat_model}"),
             Text(f"policy: {self.policy}"),
         ]
-        lines += [Text(f"disclosed: {key}: {value}") for key, value in self.disclosed.items()]
+        lines += [Text(f"disclosed: {key}: {_words(v)}") for key, v in self.disclosed.items()]
         lines += [Text(f"trusted: {text}") for text in self.trusted]
         lines += [Text(str(p), "red") for p in self.all_problems]
         verdict = (
@@ -104,3 +104,14 @@ class Report:
             else Text(f"refused: {len(self.all_problems)} problems", "red")
         )
         return Group(table, *lines, verdict)
+
+
+def _words(value: Any) -> str:
+    """A value of :attr:`Report.disclosed` for people."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(v)}" for key, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(v, int) for v in value):
+            return "×".join(map(str, value))
+        return ", ".join(map(_words, value)) or "none"
+    return str(value)

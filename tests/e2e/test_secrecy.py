@@ -252,8 +252,13 @@ def test_inner_names_stay_out_of_the_artifact(named, tmp_path):
     page = tmp_path / "page.html"
     assert "topsecret" not in call("cost", target, "--html", page).out
     assert "topsecret" not in page.read_text()
-    # The model owner's own report may say which node is which.
-    assert load_private(target.with_suffix(".private.json"))
+    # The model owner's own report says which node is which.
+    owned = load_private(target.with_suffix(".private.json"))["layers"]
+    predicted = tmp_path / "cost.json"
+    assert call("cost", target, "--json", predicted).code == 0
+    costed = {op["name"] for op in json.loads(predicted.read_text())["ops"]}
+    assert {layer["layer"] for layer in owned} <= costed
+    assert any("topsecret" in layer["node"] for layer in owned)
 
 
 def test_node_names_are_kept_when_asked_for(named, tmp_path):

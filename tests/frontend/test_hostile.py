@@ -49,6 +49,7 @@ def test_a_pipe_is_not_read(tmp_path):
         (b"", "no graph"),
         (b"hello, world", "not a protobuf message"),
         (b"PK\x03\x04" + bytes(100), "looks like a zip file"),
+        (b"PK\x03\x04" + bytes(26) + b"manifest.json", "looks like an mpcc artifact"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "looks like an HDF5 file"),
         (onnx.TensorProto(name="t").SerializeToString(), "not an ONNX model"),
     ],

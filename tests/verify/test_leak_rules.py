@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -469,8 +470,11 @@ def test_command(files, tmp_path):
     assert "'logits' (1x10)" in by_place["client"]["learns"]
     assert by_place["P0"]["learns"].startswith("learns nothing")
     assert by_place["P1"]["messages"] > 0
-    assert "ring" in shown["disclosed"]["formats"]
+    assert "ring 64" in shown["disclosed"]["formats"]
     assert shown["trusted"]
+    # For people, not as Python writes dicts and lists.
+    assert "disclosed: output shapes: logits 1×10" in result.output
+    assert not re.search(r"disclosed: .*[\[{]", result.output)
 
 
 def test_command_refuses(files, tmp_path):

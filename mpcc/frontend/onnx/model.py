@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from onnx import inliner
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.files import looks_like
 from mpcc.frontend.importer import suggestion
 from mpcc.ir.types import Shape
 from mpcc.options import OpenShape
@@ -41,14 +42,6 @@ MIN_OPSET = 7
 
 MAX_OPSET = 28
 """Newest version whose operators were all compared with ours; a newer one may mean other things."""
-
-_SIGNATURES = {
-    b"PK\x03\x04": "a zip file, as PyTorch and Keras write",
-    b"\x89HDF": "an HDF5 file, as Keras writes",
-    b"\x1f\x8b": "a gzip file",
-    b"%PDF": "a PDF",
-}
-
 
 def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     """Read a model with its external data and check all but its shapes.
@@ -226,12 +219,15 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
         if not model.HasField("graph") or not model.opset_import:
             problem = "it has no graph or no opset"
     if problem:
-        found = next((text for s, text in _SIGNATURES.items() if data.startswith(s)), "")
+        found = looks_like(data)
+        compiled = found in ("an mpcc artifact", "a safetensors file, as M.weights is")
         raise MpccError.of(
             "E-model-format",
             f"this is not an ONNX model: {problem}" + (f"; it looks like {found}" if found else ""),
             where,
-            "export the model to ONNX first",
+            "give the model that it was compiled from"
+            if compiled
+            else "export the model to ONNX first",
         )
     return model
 
