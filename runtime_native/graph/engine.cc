@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "graph/report.h"
+#include "kernels/harmonics.h"
 #include "kernels/linear.h"
 #include "kernels/reduce.h"
 #include "kernels/region.h"
@@ -63,6 +64,7 @@ struct Engine::Compute {
   std::optional<kernels::Structural> structural;
   std::optional<kernels::Reduction> reduction;
   std::optional<kernels::Linear> linear;
+  std::optional<kernels::Harmonic> harmonic;
 };
 
 std::string SessionStatistics::json() const {
@@ -132,6 +134,8 @@ void Engine::prepare() {
         c->structural.emplace(op, operands);
       else if (op.code == OpCode::ReduceSum)
         c->reduction.emplace(op, operands[0]);
+      else if (kernels::is_harmonic(op.code))
+        c->harmonic.emplace(op, operands);
       else if (spec_of(op.code).elementwise)
         c->region.emplace(op, operands);
       else if (op.code != OpCode::Input && op.code != OpCode::Weight && op.code != OpCode::Output)
@@ -284,8 +288,26 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
     c.linear->run(in, out[0], pool_);
   } else if (c.reduction) {
     c.reduction->run(in[0], out[0], pool_);
+  } else if (c.harmonic) {
+    c.harmonic->run(in, out[0], pool_);
   } else {
     c.structural->run(in, out[0], pool_);
+  }
+}
+
+void Engine::pack_operands(net::RunId run) {
+  // The first run would do it otherwise, on the clock.
+  std::uint64_t steps = plan_.setup.actions.size();
+  for (const Action& a : plan_.online.actions) {
+    if (a.kind != Action::Kind::compute) continue;
+    Compute& c = *computes_.at(a.op);
+    if (!c.linear) continue;
+    transport_.check();
+    std::vector<const std::byte*> in;
+    for (const std::uint32_t v : program_.ops[a.op].operands)
+      in.push_back(program_.steps[program_.producer[v]].online ? nullptr : data_[plan_.root[v]]);
+    c.linear->pack(in);
+    if (++steps <= program_.ops.size()) tell_alive(run, steps);
   }
 }
 
@@ -391,6 +413,7 @@ PhaseStatistics Engine::phase(net::RunId run, const Tensors& given, std::vector<
   });
   if (!online) {
     steps(0, plan.actions.size(), keys);
+    guarded("packing weights", [&] { traced("pack weights", run, [&] { pack_operands(run); }); });
     stats.seconds = seconds_since(started);
     return stats;
   }

@@ -137,6 +137,8 @@ class Engine {
   void send(const Action& action, net::RunId run, PhaseStatistics& stats);
   void count(const Message& message, PhaseStatistics& stats) const;
   void finish(const Action& action);
+  // At the end of the setup: what runs need of its values in another form.
+  void pack_operands(net::RunId run);
   // Tells the others now and then that this endpoint goes on: `steps` actions of the phase are
   // done.
   void tell_alive(net::RunId run, std::size_t steps);

@@ -92,6 +92,7 @@ bool is_linear(OpCode code) noexcept { return code == OpCode::Conv || code == Op
 class Linear::Impl {
  public:
   virtual ~Impl() = default;
+  virtual void pack(std::span<const std::byte* const> in) = 0;
   virtual void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) = 0;
   virtual std::size_t packed_bytes() const noexcept = 0;
   virtual Demand demand(int threads) const = 0;
@@ -124,16 +125,20 @@ class Linear::Impl::Matmul final : public Linear::Impl {
     packed_.resize(constant_.size() / 2);
   }
 
+  // A product with one row reads the weights once either way, a large one sums parts of them.
+  void pack(std::span<const std::byte* const> in) override {
+    for (std::size_t i = 0; i < packed_.size(); ++i)
+      if (packs(i) && !packed_[i])
+        packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right(in[2 * i + 1]));
+  }
+
   void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
     if (stack_ != 1) return run_stack(in, reinterpret_cast<W*>(out), pool);
+    pack(in);
     std::vector<ring::GemmPair<W>> pairs;
     for (std::size_t i = 0; i < packed_.size(); ++i) {
       const auto* a = reinterpret_cast<const W*>(in[2 * i]);
-      const auto* b = reinterpret_cast<const W*>(in[2 * i + 1]);
-      const ring::ConstMatrix<W> right{b, depth_, cols_, cols_};
-      // A product with one row reads the weights once either way.
-      if (packs(i) && !packed_[i]) packed_[i] = std::make_unique<ring::PackedMatrix<W>>(right);
-      pairs.push_back({{a, rows_, depth_, depth_}, right, packed_[i].get()});
+      pairs.push_back({{a, rows_, depth_, depth_}, right(in[2 * i + 1]), packed_[i].get()});
     }
     ring::gemm<W>(pairs, {reinterpret_cast<W*>(out), rows_, cols_, cols_}, false, pool);
   }
@@ -158,8 +163,13 @@ class Linear::Impl::Matmul final : public Linear::Impl {
   }
 
  private:
+  ring::ConstMatrix<W> right(const std::byte* data) const {
+    return {reinterpret_cast<const W*>(data), depth_, cols_, cols_};
+  }
+
   bool packs(std::size_t pair) const {
-    return stack_ == 1 && constant_[2 * pair + 1] && rows_ >= kPackRows;
+    return stack_ == 1 && constant_[2 * pair + 1] && rows_ >= kPackRows &&
+           !ring::gemm_cuts<W>(rows_, depth_, cols_);
   }
 
   // Whether the threads share each product of the stack, and not the stack.
@@ -218,6 +228,11 @@ class Linear::Impl::Convolution final : public Linear::Impl {
     if (use_ring_) describe(op, operands[0].shape, operands[1].shape, rank);
   }
 
+  void pack(std::span<const std::byte* const> in) override {
+    for (std::size_t i = 0; use_ring_ && i < packed_.size(); ++i)
+      if (constant_[2 * i + 1] && !packed_[i]) packed_[i] = packed_weights(in[2 * i + 1]);
+  }
+
   void run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) override {
     W* y = reinterpret_cast<W*>(out);
     if (!use_ring_) {
@@ -227,11 +242,10 @@ class Linear::Impl::Convolution final : public Linear::Impl {
                            y);
       return;
     }
+    pack(in);
     std::vector<ring::ConvPair<W>> pairs;
     for (std::size_t i = 0; i < packed_.size(); ++i) {
-      if (!packed_[i] || !constant_[2 * i + 1])
-        packed_[i] = std::make_unique<ring::PackedConvWeights<W>>(
-            shape_, std::span(reinterpret_cast<const W*>(in[2 * i + 1]), w_words_));
+      if (!constant_[2 * i + 1]) packed_[i] = packed_weights(in[2 * i + 1]);
       pairs.push_back(
           {std::span(reinterpret_cast<const W*>(in[2 * i]), x_words_), packed_[i].get()});
     }
@@ -263,6 +277,11 @@ class Linear::Impl::Convolution final : public Linear::Impl {
   }
 
  private:
+  std::unique_ptr<ring::PackedConvWeights<W>> packed_weights(const std::byte* data) const {
+    return std::make_unique<ring::PackedConvWeights<W>>(
+        shape_, std::span(reinterpret_cast<const W*>(data), w_words_));
+  }
+
   // One-dimensional data are images of height 1.
   void describe(const Op& op, const Ints& x, const Ints& w, std::size_t rank) {
     const Ints& strides = op.attributes.integers("strides");
@@ -319,6 +338,8 @@ Linear::Linear(const Op& op, std::span<const ValueType> operands, std::vector<bo
 Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;
 Linear& Linear::operator=(Linear&&) noexcept = default;
+
+void Linear::pack(std::span<const std::byte* const> in) { impl_->pack(in); }
 
 void Linear::run(std::span<const std::byte* const> in, std::byte* out, ThreadPool& pool) {
   impl_->run(in, out, pool);

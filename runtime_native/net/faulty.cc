@@ -65,6 +65,9 @@ class FaultyLink final : public Link, private LinkSource {
   }
   void drop() override { inner_->drop(); }
   void resume() override { inner_->resume(); }
+  bool authenticated() const noexcept override { return inner_->authenticated(); }
+  // It changes frames before they are encrypted.
+  bool needs_checksums() const noexcept override { return true; }
   LinkCounters counters() const override { return inner_->counters(); }
   void export_key(const std::string& label, std::span<const std::byte> context,
                   std::span<std::byte> out) override {

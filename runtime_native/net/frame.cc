@@ -12,6 +12,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the wire is little endian");
 
+constexpr std::uint8_t kHasChecksum = 1;  // flag
 constexpr std::array<char, 4> kMagic = {'M', 'P', 'C', 'F'};
 constexpr std::uint64_t kMultiplier = 0x9e3779b97f4a7c15ULL;  // odd, hence invertible mod 2^64
 
@@ -71,6 +72,7 @@ HeaderBytes encode_header(const FrameHeader& header) {
   std::memcpy(out.data(), kMagic.data(), kMagic.size());
   put<std::uint8_t>(out, 4, kFrameVersion);
   put<std::uint8_t>(out, 5, static_cast<std::uint8_t>(header.kind));
+  put<std::uint8_t>(out, 6, header.has_checksum ? kHasChecksum : 0);
   put<std::uint64_t>(out, 8, header.session);
   put<std::uint64_t>(out, 16, header.run);
   put<std::uint64_t>(out, 24, header.sequence);
@@ -95,8 +97,11 @@ FrameHeader decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
   if (kind < static_cast<std::uint8_t>(FrameKind::hello) ||
       kind > static_cast<std::uint8_t>(FrameKind::waits))
     refuse("unknown frame kind " + std::to_string(kind));
-  if (get<std::uint16_t>(bytes, 6) != 0) refuse("reserved field of the frame header is not zero");
+  const auto flags = get<std::uint8_t>(bytes, 6);
+  if ((flags & ~kHasChecksum) != 0) refuse("unknown flag in the frame header");
+  if (get<std::uint8_t>(bytes, 7) != 0) refuse("reserved field of the frame header is not zero");
   FrameHeader h;
+  h.has_checksum = flags != 0;
   h.kind = static_cast<FrameKind>(kind);
   h.session = get<std::uint64_t>(bytes, 8);
   h.run = get<std::uint64_t>(bytes, 16);
@@ -105,6 +110,9 @@ FrameHeader decode_header(std::span<const std::byte, kHeaderBytes> bytes) {
   h.depth = get<std::uint32_t>(bytes, 36);
   h.payload_bytes = get<std::uint64_t>(bytes, 40);
   h.payload_checksum = get<std::uint64_t>(bytes, 48);
+  // Only data, whose bytes are what it costs to sum up.
+  if (!h.has_checksum && (h.kind != FrameKind::data || h.payload_checksum != 0))
+    refuse("the frame header says that there is no payload checksum where one belongs");
   return h;
 }
 

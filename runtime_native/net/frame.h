@@ -8,22 +8,23 @@
 // clang-format off
 //   offset  bytes  field
 //        0      4  magic            "MPCF"
-//        4      1  version          1
+//        4      1  version          2
 //        5      1  kind             FrameKind
-//        6      2  reserved         0
+//        6      1  flags            1: there is a payload checksum
+//        7      1  reserved         0
 //        8      8  session          of this link; 0 in a hello frame
 //       16      8  run              0 is the setup phase, 1, 2, ... are runs; else 0
 //       24      8  sequence         0, 1, 2, ... over all frames of this direction
 //       32      4  message          id of the message (static in the program); 0 in control frames
 //       36      4  depth            length of the longest chain of dependent messages ending here
 //       40      8  payload bytes
-//       48      8  payload checksum
+//       48      8  payload checksum 0 without the flag
 //       56      8  header checksum  over bytes 0..55
 // clang-format on
 //
-// The checksums are no protection against an attacker: TLS is. They catch what lies between framing
-// and TLS (a buffer changed while it was being sent, a test's injected fault) and everything on the
-// in-memory transport. Their running time does not depend on the data.
+// The checksums are no protection against an attacker: TLS is. They catch faults on links that do
+// not authenticate what they carry (in memory, a test's injected fault); inside TLS a data frame
+// has none for its payload. Their running time does not depend on the data.
 #pragma once
 
 #include <array>
@@ -49,7 +50,7 @@ enum class FrameKind : std::uint8_t {
 std::string_view frame_kind_name(FrameKind kind) noexcept;
 
 inline constexpr std::size_t kHeaderBytes = 64;
-inline constexpr std::uint8_t kFrameVersion = 1;
+inline constexpr std::uint8_t kFrameVersion = 2;
 // Control payloads (every kind but data) are refused above this size.
 inline constexpr std::size_t kMaxControlBytes = 4096;
 // The payload of an alive frame: one integer.
@@ -67,14 +68,16 @@ struct FrameHeader {
   std::uint32_t message = 0;
   std::uint32_t depth = 0;
   std::uint64_t payload_bytes = 0;
+  // 0 when there is none.
   std::uint64_t payload_checksum = 0;
+  bool has_checksum = true;
 
   friend bool operator==(const FrameHeader&, const FrameHeader&) = default;
 };
 
 HeaderBytes encode_header(const FrameHeader& header);
-// Throws Error("E-net-frame") for a wrong magic, version, kind, reserved field or checksum. What
-// the values mean (session, sequence, sizes) is checked by the endpoint, which knows what it
+// Throws Error("E-net-frame") for a wrong magic, version, kind, flag, reserved field or checksum.
+// What the values mean (session, sequence, sizes) is checked by the endpoint, which knows what it
 // expects.
 FrameHeader decode_header(std::span<const std::byte, kHeaderBytes> bytes);
 

@@ -84,6 +84,12 @@ class Link {
   // Cuts the connection at once, as a crash would.
   virtual void drop() = 0;
 
+  // Whether a byte that was changed on the way ends the stream, as in TLS: what arrives needs no
+  // checksum then.
+  virtual bool authenticated() const noexcept { return false; }
+  // Whether what is sent needs checksums.
+  virtual bool needs_checksums() const noexcept { return !authenticated(); }
+
   virtual LinkCounters counters() const = 0;
   // Key material that both ends of this link, and nobody else, can compute (RFC 8446, 7.5).
   virtual void export_key(const std::string& label, std::span<const std::byte> context,

@@ -66,6 +66,8 @@ Peer::Peer(SessionState& state, PeerIndex index, std::string name, LinkState lin
       index_(index),
       name_(std::move(name)),
       session_(link_state.session),
+      authenticated_(link_state.link->authenticated()),
+      sums_payloads_(link_state.link->needs_checksums()),
       next_sent_(link_state.sent_frames),
       next_received_(link_state.received_frames),
       owned_link_(std::move(link_state.link)),
@@ -149,9 +151,12 @@ void Peer::take(std::vector<Chunk>& out) {
     }
   }
   for (const auto& item : items) {
-    Checksum sum;
-    for (const auto& piece : item->payload.pieces()) sum.update(piece.bytes);
-    item->header.payload_checksum = sum.digest();
+    item->header.has_checksum = item->header.kind != FrameKind::data || sums_payloads_;
+    if (item->header.has_checksum) {
+      Checksum sum;
+      for (const auto& piece : item->payload.pieces()) sum.update(piece.bytes);
+      item->header.payload_checksum = sum.digest();
+    }
     item->header.sequence = next_sent_++;
     Chunk chunk;
     chunk.head = encode_header(item->header);
@@ -276,7 +281,7 @@ void Peer::commit(std::size_t n) noexcept {
         admit(false);
       }
     } else {
-      checksum_.update(body_.bytes().subspan(body_fill_, n));
+      if (header_.has_checksum) checksum_.update(body_.bytes().subspan(body_fill_, n));
       body_fill_ += n;
       if (header_.kind == FrameKind::data) progress(n);
     }
@@ -392,6 +397,8 @@ void Peer::check_run() const {
 }
 
 void Peer::check_data_header() const {
+  if (!header_.has_checksum && !authenticated_)
+    refuse("no payload checksum on a connection that does not authenticate");
   check_run();
   const auto it = inbox_.find(header_.message);
   if (it == inbox_.end()) refuse("no such message is expected from this peer");
@@ -406,7 +413,7 @@ void Peer::check_data_header() const {
 }
 
 void Peer::finish_frame() {
-  if (checksum_.digest() != header_.payload_checksum)
+  if (header_.has_checksum && checksum_.digest() != header_.payload_checksum)
     refuse("damaged payload: checksum does not match");
   ++next_received_;
   head_fill_ = 0;

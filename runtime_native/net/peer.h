@@ -190,6 +190,9 @@ class Peer final : public LinkSource, public LinkReceiver {
   const PeerIndex index_;
   const std::string name_;
   const std::uint64_t session_;
+  // Of the link, asked once: see Link.
+  const bool authenticated_;
+  const bool sums_payloads_;
 
   // Outgoing: guarded by state_.mutex, except the sequence number, which only take() touches.
   std::deque<std::shared_ptr<Queued>> control_out_;

@@ -60,6 +60,8 @@ class ShapedLink final : public Link, private LinkSource {
     inner_->drop();
   }
   void resume() override { inner_->resume(); }
+  bool authenticated() const noexcept override { return inner_->authenticated(); }
+  bool needs_checksums() const noexcept override { return inner_->needs_checksums(); }
   LinkCounters counters() const override { return inner_->counters(); }
   void export_key(const std::string& label, std::span<const std::byte> context,
                   std::span<std::byte> out) override {

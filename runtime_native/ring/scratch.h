@@ -10,7 +10,7 @@
 
 namespace mpcc::ring::internal {
 
-enum class Slot { lhs, rhs, patches, weights, count };
+enum class Slot { lhs, rhs, patches, weights, panels, sums, count };
 
 // What an operation needs of each slot, in bytes per thread: computed from shapes alone, before
 // anything is allocated.

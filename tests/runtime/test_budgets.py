@@ -182,6 +182,18 @@ def test_the_plan_bounds_what_is_allocated_and_is_no_larger_than_it_says(execute
         )  # fmt: skip
 
 
+def test_weights_are_packed_before_the_first_run(tmp_path):
+    """In the setup, in full: a session without a run has what its plan says."""
+    source = make_source("B", tmp_path)
+    compiled = mpcc.compile(source.model, options=ranged("image", 0.0, 1.0))
+    plans = _native.describe_program(compiled.artifact.program)["plans"][:3]
+    with mpcc.Session(compiled.artifact, compiled.weights) as session:
+        session.statistics([])
+        packed = [party.statistics()["packed_bytes"] for party in session.parties]
+    assert packed == [plan["packed_bytes"] for plan in plans]
+    assert all(packed)
+
+
 def test_a_session_refuses_with_the_option_that_helps(tmp_path):
     network = models.NETWORKS["A"]()
     source = make_source("A", tmp_path)

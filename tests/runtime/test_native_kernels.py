@@ -248,6 +248,31 @@ def test_sums_over_axes(word):
 
 
 @pytest.mark.parametrize("word", [64, 32])
+@pytest.mark.parametrize("to", [64, 32])
+def test_harmonics(word, to):
+    """Both ops over sizes around a block, periods around 32 bits, and extremes of attributes."""
+    for shape in ((), (1,), (31,), (32,), (33,), (5, 13), (0, 3), (700,)):
+        for period, multiplier, precision, first, rows in (
+            (32, 1, 30, 0, 1), (word, -(2**31) + 1, 1, 255, 1), (20, 3, 17, 3, 8),
+            (1, 2, 12, 0, 256),
+        ):  # fmt: skip
+            attrs = {"period": period, "multiplier": multiplier, "precision": precision}
+            x = RingType(shape, word, "P0")
+            own = {"first": first, "rows": rows, "ring": to}
+            check("harmonics", [x], {**attrs, **own}, threads=(1, 2))
+    for shape in ((), (1,), (31,), (32,), (33,), (5, 13), (0, 3), (700,)):
+        for period, precision, frac, count in ((word, 30, 31, 3), (20, 12, 0, 128), (31, 1, 33, 1)):
+            most = min(1 << (30 + frac - precision), 2**31 - 1)
+            cos = tuple((most, most // 2, 0, -most, 1 - most)[k % 5] for k in range(count))
+            sin = tuple((0, -(most // 2), most, 0, -1)[k % 5] for k in range(count))
+            series = {"cos": cos, "sin": sin, "coefficient_frac": frac}
+            angle = {"period": period, "multiplier": 7, "precision": precision}
+            x = RingType(shape, word, "P0")
+            ms = [RingType((n, *shape), to, "P0") for n in (1, 2 * count - 1)]
+            check("fourier", [x, *ms], {**series, **angle}, threads=(1, 2))
+
+
+@pytest.mark.parametrize("word", [64, 32])
 def test_stacked_products(word):
     one = VARIANTS[:1]
     for left, right in (

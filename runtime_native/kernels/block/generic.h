@@ -29,14 +29,20 @@ using Full = Byte __attribute__((vector_size(32)));
 using Full = Half;
 #endif
 
+// As many words as fit a vector.
+template <class W>
+struct Vector {
+  typedef W Type __attribute__((vector_size(sizeof(Full))));
+};
+
 template <class T>
-inline T load(const Byte* p) {
+inline T load(const void* p) {
   T v;
   std::memcpy(&v, p, sizeof v);
   return v;
 }
 template <class T>
-inline void store(Byte* p, T v) {
+inline void store(void* p, T v) {
   std::memcpy(p, &v, sizeof v);
 }
 
@@ -61,6 +67,21 @@ inline void for_strips(std::size_t bytes, F&& f) {
   for (; o < bytes; ++o) f.template operator()<Byte>(o);
 }
 
+// Calls f.template operator()<T>(i) for the words of a range, T a vector of words that begins at
+// word i, or one word. Left to itself the compiler does one word at a time: it cannot know that
+// what a kernel writes is not its arguments.
+template <class W, class F>
+inline void for_words(std::size_t count, F&& f) {
+  using V = typename Vector<W>::Type;
+  constexpr std::size_t n = sizeof(V) / sizeof(W);
+  std::size_t i = 0;
+  for (; i + 2 * n <= count; i += 2 * n) {
+    f.template operator()<V>(i);
+    f.template operator()<V>(i + n);
+  }
+  for (; i < count; ++i) f.template operator()<W>(i);
+}
+
 // Calls f(block, bytes per plane, lanes) for the 512-lane blocks of the range. The planes of block
 // b of a value with w planes begin at byte b * 64 * w of the range.
 template <class F>
@@ -75,24 +96,26 @@ inline void for_blocks(std::size_t count, F&& f) {
 // --- ring ---------------------------------------------------------------------------------------
 
 struct AddOp {
-  template <class W>
-  static W apply(W a, W b) {
+  template <class T>
+  static T apply(T a, T b) {
     return a + b;
   }
 };
 struct SubOp {
-  template <class W>
-  static W apply(W a, W b) {
+  template <class T>
+  static T apply(T a, T b) {
     return a - b;
   }
 };
 
 template <class W, class O>
 void binary(const BlockArgs& a) {
-  const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
-  const W* __restrict y = reinterpret_cast<const W*>(a.in[1]);
-  W* __restrict z = reinterpret_cast<W*>(a.out);
-  for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], y[i]);
+  const W* x = reinterpret_cast<const W*>(a.in[0]);
+  const W* y = reinterpret_cast<const W*>(a.in[1]);
+  W* z = reinterpret_cast<W*>(a.out);
+  for_words<W>(a.count, [=]<class T>(std::size_t i) {
+    store<T>(z + i, O::template apply<T>(load<T>(x + i), load<T>(y + i)));
+  });
 }
 
 // Sum over operand pairs of a product, in one pass for one or two pairs.
@@ -100,67 +123,76 @@ template <class W>
 void products(const BlockArgs& a) {
   const auto word = [&](std::size_t i) { return reinterpret_cast<const W*>(a.in[i]); };
   const std::size_t operands = a.params->in_planes.size();
-  const W* __restrict x0 = word(0);
-  const W* __restrict y0 = word(1);
-  W* __restrict z = reinterpret_cast<W*>(a.out);
+  const W* x0 = word(0);
+  const W* y0 = word(1);
+  W* z = reinterpret_cast<W*>(a.out);
   if (operands == 2) {
-    for (std::size_t i = 0; i < a.count; ++i) z[i] = x0[i] * y0[i];
+    for_words<W>(a.count, [=]<class T>(std::size_t i) {
+      store<T>(z + i, load<T>(x0 + i) * load<T>(y0 + i));
+    });
     return;
   }
-  const W* __restrict x1 = word(2);
-  const W* __restrict y1 = word(3);
-  for (std::size_t i = 0; i < a.count; ++i) z[i] = x0[i] * y0[i] + x1[i] * y1[i];
+  const W* x1 = word(2);
+  const W* y1 = word(3);
+  for_words<W>(a.count, [=]<class T>(std::size_t i) {
+    store<T>(z + i, load<T>(x0 + i) * load<T>(y0 + i) + load<T>(x1 + i) * load<T>(y1 + i));
+  });
   for (std::size_t p = 4; p < operands; p += 2) {
-    const W* __restrict x = word(p);
-    const W* __restrict y = word(p + 1);
-    for (std::size_t i = 0; i < a.count; ++i) z[i] += x[i] * y[i];
+    const W* x = word(p);
+    const W* y = word(p + 1);
+    for_words<W>(a.count, [=]<class T>(std::size_t i) {
+      store<T>(z + i, load<T>(z + i) + load<T>(x + i) * load<T>(y + i));
+    });
   }
 }
 
+// Of a word or a vector of them, with the op's constant and its shift.
 struct NegOp {
-  template <class W>
-  static W apply(W x, W, int) {
-    return W{0} - x;
+  template <class T, class W>
+  static T apply(T x, W, W) {
+    return T{} - x;
   }
 };
 struct AddConstOp {
-  template <class W>
-  static W apply(W x, W c, int) {
+  template <class T, class W>
+  static T apply(T x, W c, W) {
     return x + c;
   }
 };
 struct MulConstOp {
-  template <class W>
-  static W apply(W x, W c, int) {
+  template <class T, class W>
+  static T apply(T x, W c, W) {
     return x * c;
   }
 };
 struct ShiftLeftOp {
-  template <class W>
-  static W apply(W x, W, int s) {
+  template <class T, class W>
+  static T apply(T x, W, W s) {
     return x << s;
   }
 };
 struct ShiftRightOp {
-  template <class W>
-  static W apply(W x, W, int s) {
+  template <class T, class W>
+  static T apply(T x, W, W s) {
     return x >> s;
   }
 };
 struct LowBitsOp {
-  template <class W>
-  static W apply(W x, W c, int) {
+  template <class T, class W>
+  static T apply(T x, W c, W) {
     return x & c;
   }
 };
 
 template <class W, class O>
 void unary(const BlockArgs& a) {
-  const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
-  W* __restrict z = reinterpret_cast<W*>(a.out);
+  const W* x = reinterpret_cast<const W*>(a.in[0]);
+  W* z = reinterpret_cast<W*>(a.out);
   const W c = static_cast<W>(a.params->constant);
-  const int s = a.params->amount;
-  for (std::size_t i = 0; i < a.count; ++i) z[i] = O::apply(x[i], c, s);
+  const W s = static_cast<W>(a.params->amount);
+  for_words<W>(a.count, [=]<class T>(std::size_t i) {
+    store<T>(z + i, O::template apply<T, W>(load<T>(x + i), c, s));
+  });
 }
 
 // The low bits of a word, or zeros above it.
@@ -168,7 +200,8 @@ template <class W, class To>
 void cast_to(const BlockArgs& a) {
   const W* __restrict x = reinterpret_cast<const W*>(a.in[0]);
   To* __restrict z = reinterpret_cast<To*>(a.out);
-  for (std::size_t i = 0; i < a.count; ++i) z[i] = static_cast<To>(x[i]);
+  const std::size_t count = a.count;
+  for (std::size_t i = 0; i < count; ++i) z[i] = static_cast<To>(x[i]);
 }
 
 template <class W>
@@ -473,6 +506,15 @@ void bits_not(const BlockArgs& a) {
              [&]<class T>(std::size_t o) { store<T>(z + o, static_cast<T>(~load<T>(x + o))); });
 }
 
+// Most are of whole blocks: 64 bytes or a few times that, too little for a call.
+inline void copy_planes(Byte* to, const Byte* from, std::size_t bytes) {
+  if (bytes % kPlaneBytes != 0) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  for (std::size_t o = 0; o < bytes; o += sizeof(Full)) store(to + o, load<Full>(from + o));
+}
+
 void planes(const BlockArgs& a) {
   const std::size_t from = a.params->in_planes[0];
   const std::size_t to = a.params->out_planes;
@@ -480,7 +522,7 @@ void planes(const BlockArgs& a) {
     const Byte* in = in_bytes(a, 0) + b * kPlaneBytes * from;
     Byte* out = out_bytes(a) + b * kPlaneBytes * to;
     for (std::size_t p = 0; p < to; ++p)
-      std::memcpy(out + p * bytes, in + a.params->program[p] * bytes, bytes);
+      copy_planes(out + p * bytes, in + a.params->program[p] * bytes, bytes);
   });
 }
 
@@ -491,7 +533,7 @@ void join(const BlockArgs& a) {
     Byte* out = out_bytes(a) + b * kPlaneBytes * to;
     for (std::size_t i = 0; i < operands; ++i) {
       const std::size_t w = a.params->in_planes[i];
-      std::memcpy(out, in_bytes(a, i) + b * kPlaneBytes * w, w * bytes);
+      copy_planes(out, in_bytes(a, i) + b * kPlaneBytes * w, w * bytes);
       out += w * bytes;
     }
   });

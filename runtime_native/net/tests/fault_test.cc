@@ -145,6 +145,85 @@ TEST_CASE("frames that are well formed and wrong") {
   });
 }
 
+Fault without_checksum() {
+  return lie([](FrameHeader& h) {
+    h.has_checksum = false;
+    h.payload_checksum = 0;
+  });
+}
+
+TEST_CASE("a payload without a checksum is taken from TLS and from nobody else") {
+  check_refused(Kind::memory, without_checksum(), "E-net-frame", "no payload checksum", "%step2");
+  CHECK(run_with(Kind::tls, without_checksum()).receiver.code() == "none");
+}
+
+// Keeps the headers of what leaves through the link.
+class WatchedLink final : public Link, private LinkSource {
+ public:
+  WatchedLink(std::unique_ptr<Link> inner, std::vector<FrameHeader>& seen)
+      : seen_(seen), inner_(std::move(inner)) {}
+  void start(LinkSource& source, LinkReceiver& receiver) override {
+    source_ = &source;
+    inner_->start(*this, receiver);
+  }
+  void kick() override { inner_->kick(); }
+  void shut() override { inner_->shut(); }
+  void drop() override { inner_->drop(); }
+  bool authenticated() const noexcept override { return inner_->authenticated(); }
+  LinkCounters counters() const override { return inner_->counters(); }
+  void export_key(const std::string& label, std::span<const std::byte> context,
+                  std::span<std::byte> out) override {
+    inner_->export_key(label, context, out);
+  }
+
+ private:
+  void take(std::vector<Chunk>& out) override {
+    source_->take(out);
+    for (const Chunk& c : out)
+      if (c.head_bytes == kHeaderBytes) seen_.push_back(decode_header(c.head));
+  }
+  std::size_t pending_bytes() const noexcept override { return source_->pending_bytes(); }
+
+  LinkSource* source_ = nullptr;
+  std::vector<FrameHeader>& seen_;
+  // Last, so that it goes first: its callbacks use all of the above.
+  const std::unique_ptr<Link> inner_;
+};
+
+TEST_CASE("inside TLS data has no checksum, in memory it has") {
+  const auto kinds_with = [](Kind kind, LinkDecorator more) {
+    std::vector<FrameHeader> seen;
+    auto options = test_options();
+    options.decorate = [&, more](std::unique_ptr<Link> link, std::uint32_t self,
+                                 std::uint32_t peer) -> std::unique_ptr<Link> {
+      if (more) link = more(std::move(link), self, peer);
+      if (self != 1) return link;
+      return std::make_unique<WatchedLink>(std::move(link), seen);
+    };
+    {
+      Network net = make_network(kind, 2, options);
+      const Expected one{1, 0, 100, 0};
+      net[0]->expect(1, std::span(&one, 1));
+      net[1]->expect(1, {});
+      net[1]->send(0, {1, 0, 0, false}, test_payload(100, 3));
+      CHECK(same(net[0]->receive(1, 1, 0, 100).payload.bytes(), test_payload(100, 3).bytes()));
+      close_all(net);
+    }
+    int data = 0;
+    int summed = 0;
+    for (const FrameHeader& h : seen) {
+      CHECK((h.kind == FrameKind::data || h.has_checksum));
+      data += h.kind == FrameKind::data ? 1 : 0;
+      summed += h.kind == FrameKind::data && h.has_checksum ? 1 : 0;
+    }
+    CHECK(data == 1);
+    return summed;
+  };
+  CHECK(kinds_with(Kind::memory, {}) == 1);
+  CHECK(kinds_with(Kind::tls, {}) == 0);
+  CHECK(kinds_with(Kind::tls, shaped({1e9, 1ms})) == 0);
+}
+
 TEST_CASE("control frames that are too long, or come at the wrong time") {
   for_each_kind([](Kind kind) {
     const auto refused = [&](FrameKind as, std::uint64_t bytes, const std::string& reason) {

@@ -29,7 +29,10 @@ FrameHeader some_header() {
 }
 
 TEST_CASE("a header survives encoding") {
-  const FrameHeader h = some_header();
+  FrameHeader h = some_header();
+  CHECK(decode_header(encode_header(h)) == h);
+  h.has_checksum = false;
+  h.payload_checksum = 0;
   CHECK(decode_header(encode_header(h)) == h);
 }
 
@@ -38,8 +41,10 @@ TEST_CASE("the layout of a header is fixed") {
   const auto at = [&](std::size_t i) { return std::to_integer<int>(b[i]); };
   CHECK(at(0) == 'M');
   CHECK(at(3) == 'F');
-  CHECK(at(4) == 1);
+  CHECK(at(4) == 2);
   CHECK(at(5) == 5);
+  CHECK(at(6) == 1);
+  CHECK(at(7) == 0);
   CHECK(at(8) == 0xef);
   CHECK(at(15) == 0x01);
   CHECK(at(16) == 3);
@@ -78,6 +83,19 @@ TEST_CASE("a header with an unknown kind and right checksum is refused") {
   h.kind = static_cast<FrameKind>(10);
   CHECK(
       contains(error_of([&] { decode_header(encode_header(h)); }).message(), "unknown frame kind"));
+}
+
+TEST_CASE("only data frames may lack the payload checksum, and then have none") {
+  FrameHeader h = some_header();
+  h.has_checksum = false;
+  const auto refusal = [&] { return error_of([&] { decode_header(encode_header(h)); }); };
+  CHECK(contains(refusal().message(), "no payload checksum where one belongs"));
+  h.payload_checksum = 0;
+  CHECK(refusal().code() == "none");
+  for (int kind = 1; kind <= 9; ++kind) {
+    h.kind = static_cast<FrameKind>(kind);
+    CHECK((refusal().code() == "E-net-frame") == (h.kind != FrameKind::data));
+  }
 }
 
 TEST_CASE("the checksum does not depend on how the bytes are cut") {

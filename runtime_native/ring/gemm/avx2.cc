@@ -107,7 +107,9 @@ struct Avx2U32 {
 
 // 5 x 1 sums of two registers, 2 right vectors and 4 for what is multiplied; 4 x 2 sums of one, 2 x
 // 2 right vectors and 4. Seven and four vector instructions per right vector and two depths.
-constexpr GemmKernel<std::uint64_t> avx2_u64 = make_vector_kernel<Avx2U64, 5, 1>("avx2", Isa::avx2);
-constexpr GemmKernel<std::uint32_t> avx2_u32 = make_vector_kernel<Avx2U32, 4, 2>("avx2", Isa::avx2);
+constexpr GemmKernel<std::uint64_t> avx2_u64 =
+    make_vector_kernel<Avx2U64, 5, 1>("avx2", Isa::avx2, 192);
+constexpr GemmKernel<std::uint32_t> avx2_u32 =
+    make_vector_kernel<Avx2U32, 4, 2>("avx2", Isa::avx2, 256);
 
 }  // namespace mpcc::ring::internal

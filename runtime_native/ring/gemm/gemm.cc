@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "ring/gemm/kernel.h"
+#include "ring/gemm/strassen.h"
 #include "ring/scratch.h"
 
 namespace mpcc::ring {
@@ -92,26 +93,25 @@ void clear(const Matrix<W>& c) {
   for (std::size_t i = 0; i < c.rows; ++i) std::fill_n(c.data + i * c.ld, c.cols, W{0});
 }
 
-// M = 1 (or few), right operands in place: rows of B are streamed once per row of A, `kTerms` at a
-// time so that C is read and written once per kTerms products.
+// M = 1 (or few), right operands in place: rows of B are streamed once, `kTerms` at a time so that
+// C is read and written once per kTerms products.
 template <RingWord W>
 void few_rows(std::span<const GemmPair<W>> pairs, const Matrix<W>& c, bool accumulate,
               ThreadPool& pool, const GemmKernel<W>& kernel) {
   constexpr std::size_t kTerms = 8;
   const std::size_t grain = pool.grain_for(c.cols, 512 / sizeof(W));
   pool.parallel_for(c.cols, grain, [&](std::size_t begin, std::size_t end) {
-    for (std::size_t i = 0; i < c.rows; ++i) {
-      bool add = accumulate;
-      for (const GemmPair<W>& p : pairs)
-        for (std::size_t k = 0; k < p.a.cols; k += kTerms) {
-          const std::size_t terms = std::min(kTerms, p.a.cols - k);
-          std::array<const W*, kTerms> rows{};
-          for (std::size_t t = 0; t < terms; ++t) rows[t] = p.b.data + (k + t) * p.b.ld + begin;
+    bool add = accumulate;
+    for (const GemmPair<W>& p : pairs)
+      for (std::size_t k = 0; k < p.a.cols; k += kTerms) {
+        const std::size_t terms = std::min(kTerms, p.a.cols - k);
+        std::array<const W*, kTerms> rows{};
+        for (std::size_t t = 0; t < terms; ++t) rows[t] = p.b.data + (k + t) * p.b.ld + begin;
+        for (std::size_t i = 0; i < c.rows; ++i)
           kernel.combine(end - begin, terms, rows.data(), p.a.data + i * p.a.ld + k,
                          c.data + i * c.ld + begin, add);
-          add = true;
-        }
-    }
+        add = true;
+      }
   });
 }
 
@@ -271,6 +271,12 @@ std::size_t PackedMatrix<W>::bytes_for(std::size_t rows, std::size_t cols,
 }
 
 template <RingWord W>
+bool gemm_cuts(std::size_t rows, std::size_t depth, std::size_t cols, const GemmKernel<W>* wanted) {
+  const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
+  return internal::strassen_levels(kernel, rows, depth, cols) != 0;
+}
+
+template <RingWord W>
 internal::Scratch gemm_scratch(std::size_t rows, std::size_t depth, std::size_t cols,
                                bool any_packed, bool all_packed, int threads,
                                const GemmKernel<W>* wanted) {
@@ -282,6 +288,8 @@ internal::Scratch gemm_scratch(std::size_t rows, std::size_t depth, std::size_t 
     return scratch;
   }
   if (!any_packed && rows <= kFewRows) return scratch;
+  if (const int levels = any_packed ? 0 : internal::strassen_levels(kernel, rows, depth, cols))
+    return internal::strassen_scratch(rows, depth, cols, levels, threads, kernel);
   const Blocks blocks = cut(rows, cols, threads, kernel);
   const std::size_t padded = kernel.panel_depth(std::min(kernel.kc, depth));
   const std::size_t most_rows = round_up(std::min(blocks.rows, rows), kernel.mr);
@@ -308,6 +316,15 @@ void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, Thre
                                   [](const GemmPair<W>& p) { return p.packed != nullptr; });
   if (!packed && c.cols <= kFewColumns) return few_columns(pairs, c, accumulate, pool, kernel);
   if (!packed && c.rows <= kFewRows) return few_rows(pairs, c, accumulate, pool, kernel);
+
+  // All pairs alike: what is counted beforehand is one working memory.
+  const auto levels_of = [&](const GemmPair<W>& p) {
+    return internal::strassen_levels(kernel, c.rows, p.a.cols, c.cols);
+  };
+  const int levels = packed ? 0 : levels_of(pairs[0]);
+  const auto as_first = [&](const GemmPair<W>& p) { return levels_of(p) == levels; };
+  if (levels != 0 && std::all_of(pairs.begin(), pairs.end(), as_first))
+    return internal::strassen(pairs, c, accumulate, levels, pool, kernel);
 
   const auto [mc, nc] = cut(c.rows, c.cols, pool.threads(), kernel);
   const std::size_t across = (c.cols + nc - 1) / nc;
@@ -363,7 +380,17 @@ bool self_check(const GemmKernel<W>& kernel) {
     kernel.gather_rhs(b.data(), row.data(), column.data(), k, gathered.template as<W>().data());
     return std::memcmp(packed.data(), gathered.data(), bytes) == 0;
   };
-  return agrees(m, n) && agrees(1, n) && agrees(m, 1) && agrees(kernel.mr, kernel.nr) &&
+  // Long enough for all ways in which a sum is cut into vectors.
+  const auto sums = [&] {
+    const std::size_t length = m * n;
+    const std::array<const W*, 3> rows = {a.data(), b.data(), start.data()};
+    const std::size_t shortest = std::min({length, a.size(), b.size()});
+    std::vector<W> got(shortest), want(shortest);
+    for (std::size_t i = 0; i < shortest; ++i) want[i] = a[i] - b[i] + start[i];
+    kernel.sum(shortest, rows.size(), rows.data(), 2, got.data());
+    return got == want;
+  };
+  return agrees(m, n) && agrees(1, n) && agrees(m, 1) && agrees(kernel.mr, kernel.nr) && sums() &&
          gathers(false) && gathers(true);
 }
 
@@ -371,6 +398,7 @@ bool self_check(const GemmKernel<W>& kernel) {
   template const GemmKernel<W>& gemm_kernel<W>();                                               \
   template bool self_check<W>(const GemmKernel<W>&);                                            \
   template class PackedMatrix<W>;                                                               \
+  template bool gemm_cuts<W>(std::size_t, std::size_t, std::size_t, const GemmKernel<W>*);      \
   template internal::Scratch gemm_scratch<W>(std::size_t, std::size_t, std::size_t, bool, bool, \
                                              int, const GemmKernel<W>*);                        \
   template void gemm<W>(std::span<const GemmPair<W>>, Matrix<W>, bool, ThreadPool&,             \

@@ -121,6 +121,13 @@ template <RingWord W>
 void gemm(std::span<const GemmPair<W>> pairs, Matrix<W> c, bool accumulate, ThreadPool& pool,
           const GemmKernel<W>* kernel = nullptr);
 
+// Whether gemm() makes fewer multiplications of a product [rows, depth] x [depth, cols] if its
+// right operand is not packed: it is large enough to be cut into parts (strassen.h), which are
+// summed before they are packed.
+template <RingWord W>
+bool gemm_cuts(std::size_t rows, std::size_t depth, std::size_t cols,
+               const GemmKernel<W>* kernel = nullptr);
+
 // Working memory per thread of gemm() on pairs [rows, depth] x [depth, cols], of which some or all
 // have a packed right operand.
 template <RingWord W>

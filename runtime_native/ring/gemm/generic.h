@@ -235,6 +235,45 @@ void combine(std::size_t n, std::size_t terms, const typename V::Word* const* x,
   V::store_part(y + i, accumulate ? V::add(V::load_part(y + i, rest), v) : v, rest);
 }
 
+// y[0, kVecs vectors) from `at` on, see sum_rows().
+template <class V, int kVecs>
+inline __attribute__((always_inline)) void sum_block(std::size_t at, std::size_t terms,
+                                                     const typename V::Word* const* x,
+                                                     unsigned negative, typename V::Word* y) {
+  constexpr std::size_t kL = V::kLanes;
+  typename V::Vec sums[kVecs];
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) sums[j] = V::finish(V::zero());
+  for (std::size_t t = 0; t < terms; ++t) {
+    const typename V::Word* p = x[t] + at;
+    if ((negative >> t) & 1U) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVecs; ++j)
+        sums[j] = V::sub(sums[j], V::load(p + static_cast<std::size_t>(j) * kL));
+    } else {
+#pragma GCC unroll 16
+      for (int j = 0; j < kVecs; ++j)
+        sums[j] = V::add(sums[j], V::load(p + static_cast<std::size_t>(j) * kL));
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) V::store(y + at + static_cast<std::size_t>(j) * kL, sums[j]);
+}
+
+template <class V>
+void sum_rows(std::size_t n, std::size_t terms, const typename V::Word* const* x, unsigned negative,
+              typename V::Word* y) {
+  constexpr std::size_t kL = V::kLanes;
+  std::size_t i = 0;
+  for (; n - i >= 8 * kL; i += 8 * kL) sum_block<V, 8>(i, terms, x, negative, y);
+  for (; n - i >= kL; i += kL) sum_block<V, 1>(i, terms, x, negative, y);
+  for (; i < n; ++i) {
+    typename V::Word word = 0;
+    for (std::size_t t = 0; t < terms; ++t) word += ((negative >> t) & 1U) ? 0 - x[t][i] : x[t][i];
+    y[i] = word;
+  }
+}
+
 template <class V, int kRows>
 inline __attribute__((always_inline)) void dots_block(std::size_t k, const typename V::Word* a,
                                                       std::size_t lda, const typename V::Word* x,

@@ -24,6 +24,10 @@ struct GemmKernel {
   // Cache blocks: depth of a packed block (a multiple of kq), rows and columns of a task.
   std::size_t kc, mc, nc;
 
+  // The least rows, columns and depth of the parts that a product may be cut into to save
+  // multiplications (strassen.h), as measured; 0: never.
+  std::size_t least_part;
+
   // Words of a panel of depth k, per row or column.
   constexpr std::size_t panel_depth(std::size_t k) const noexcept {
     return (k + kq - 1) / kq * kq + tail;
@@ -37,6 +41,9 @@ struct GemmKernel {
   // out = the panel of nr columns and depth k whose word (k, j) is x[row[k] + column[j]].
   void (*gather_rhs)(const W* x, const std::size_t* row, const std::size_t* column, std::size_t k,
                      W* out);
+  // y[i] = sum over t < terms of x[t][i], subtracted where bit t of `negative` is set, i < n; zeros
+  // for no terms. y may be one of x.
+  void (*sum)(std::size_t n, std::size_t terms, const W* const* x, unsigned negative, W* y);
   // c[rows, cols] (+)= lhs panel * rhs panel over depth k.
   void (*tile)(std::size_t k, const W* lhs, const W* rhs, W* c, std::size_t ldc, std::size_t rows,
                std::size_t cols, bool accumulate);

@@ -1,15 +1,19 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
+#include "ring/gemm/strassen.h"
 #include "ring/gemm/test_kernels.h"
 
 namespace mpcc::ring {
 namespace {
 
+using internal::Scratch;
 using mpcc::testing::TestRandom;
 using testing::report_kernels;
 using testing::testable_kernels;
@@ -21,6 +25,7 @@ struct Case {
   bool accumulate = false;
   bool packed = false;
   std::size_t slack = 0;  // leading dimension beyond the width
+  int levels = 0;         // cut so often; 0 as gemm() chooses
 };
 
 template <RingWord W>
@@ -29,6 +34,7 @@ void run_case(const GemmKernel<W>& kernel, const Case& t, ThreadPool& pool, Test
   CAPTURE(t.m);
   CAPTURE(t.n);
   CAPTURE(t.k);
+  CAPTURE(t.levels);
   std::vector<std::vector<W>> storage;
   std::vector<PackedMatrix<W>> packed;
   packed.reserve(t.pairs);
@@ -51,7 +57,11 @@ void run_case(const GemmKernel<W>& kernel, const Case& t, ThreadPool& pool, Test
   }
   const std::vector<W> start = words<W>(random, t.m * ldc + 1);
   std::vector<W> got = start, want = start;
-  gemm<W>(pairs, {got.data(), t.m, t.n, ldc}, t.accumulate, pool, &kernel);
+  const Matrix<W> c{got.data(), t.m, t.n, ldc};
+  if (t.levels == 0)
+    gemm<W>(pairs, c, t.accumulate, pool, &kernel);
+  else
+    internal::strassen<W>(pairs, c, t.accumulate, t.levels, pool, kernel);
   gemm_reference<W>(with_b, {want.data(), t.m, t.n, ldc}, t.accumulate);
   REQUIRE(got == want);  // words past each row included
 }
@@ -95,6 +105,64 @@ TEST_CASE("random shapes agree") {
           {1 + random.below(70), 1 + random.below(70), 1 + random.below(150), 1 + random.below(3),
            random.below(2) == 0, random.below(2) == 0, random.below(4)},
           pool, random);
+}
+
+TEST_CASE_TEMPLATE("cut products are the reference, bit for bit", W, std::uint32_t, std::uint64_t) {
+  TestRandom random(13);
+  ThreadPool one(1), three(3);
+  for (const GemmKernel<W>* kernel : testable_kernels<W>())
+    for (const int levels : {1, 2}) {
+      // From less than a word per part on, so that whole parts lie beyond the edges.
+      for (const std::size_t side : {std::size_t{1}, std::size_t{2}, kernel->mr, kernel->nr + 1})
+        run_case<W>(*kernel, {side, side + 1, side, 1, side % 2 == 0, false, 1, levels}, one,
+                    random);
+      for (int i = 0; i < 2; ++i)
+        run_case<W>(*kernel,
+                    {1 + random.below(60), 1 + random.below(60), 1 + random.below(90),
+                     1 + random.below(2), random.below(2) == 0, false, random.below(4), levels},
+                    i % 2 == 0 ? one : three, random);
+    }
+}
+
+TEST_CASE_TEMPLATE("cut products of several regions agree", W, std::uint32_t, std::uint64_t) {
+  TestRandom random(15);
+  ThreadPool three(3);
+  for (const GemmKernel<W>* kernel : {gemm_kernels<W>()[0], &gemm_kernel<W>()}) {
+    const std::size_t many = 2 * 385;  // parts have at most 384
+    run_case<W>(*kernel, {many, 7, 11, 2, true, false, 2, 1}, three, random);
+    run_case<W>(*kernel, {6, many, 9, 1, false, false, 0, 1}, three, random);
+    run_case<W>(*kernel, {9, 5, 2 * (kernel->kc + 1), 2, false, false, 3, 1}, three, random);
+  }
+}
+
+TEST_CASE_TEMPLATE("large products are cut, and need the memory that was said", W, std::uint32_t,
+                   std::uint64_t) {
+  TestRandom random(14);
+  const GemmKernel<W>& kernel = gemm_kernel<W>();
+  if (kernel.least_part == 0) {
+    MESSAGE("skipped: " << std::string(kernel.name) << " does not cut products");
+    return;
+  }
+  const std::size_t side = 2 * kernel.least_part;
+  CHECK_FALSE(gemm_cuts<W>(side, side, side - 1));
+  REQUIRE(gemm_cuts<W>(side, side, side + 3));
+  for (const int threads : {1, 3}) {
+    const Scratch said = gemm_scratch<W>(side, side, side + 3, false, false, threads, &kernel);
+    std::size_t most = 0;
+    for (const std::size_t bytes : said.bytes) most += bytes;
+    std::size_t held = 0;
+    // Working memory belongs to threads, so a new one has none yet.
+    std::thread([&] {
+      ThreadPool pool(threads);
+      const std::size_t before = SecretBuffer::memory_use().now;
+      run_case<W>(kernel, {side, side + 3, side, 1, false, false, 1}, pool, random);
+      held = SecretBuffer::memory_use().now - before;
+    }).join();
+    CHECK(held > 0);
+    // A buffer takes whole cache lines.
+    most += said.bytes.size() * SecretBuffer::kAlignment;
+    CHECK(held <= most * static_cast<std::size_t>(threads));
+  }
 }
 
 TEST_CASE("all-ones operands overflow no limb accumulator at the full block depth") {
