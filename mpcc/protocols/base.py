@@ -150,9 +150,14 @@ class Rep(Share):
 
 @dataclass(frozen=True, eq=False)
 class Add3(Share):
-    """Additive: x = c_0 + c_1 + c_2 with c_i at P_i alone."""
+    """Additive: x = c_0 + c_1 + c_2 with c_i at P_i alone.
+
+    Attributes:
+        zero: the party whose summand is zero, if a step left it so; no later step need keep this.
+    """
 
     parts: tuple[Value, Value, Value]
+    zero: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +256,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Coin:
-    """The coins of a stochastic truncation: g = 2^amount - 1 - (value mod 2^amount) per element.
+    """The coins of an op: g = 2^amount - 1 - (value mod 2^amount) per element.
 
     ``value`` is a ring tensor at one party, None if every coin is zero (plain floor).
     """
@@ -263,9 +268,9 @@ class Coin:
         """The coins as int64 of the given shape, from an interpreter run that kept ``value``."""
         if self.value is None:
             return np.zeros(shape, np.int64)
-        mask = (1 << self.amount) - 1
-        low = values[self.value].astype(np.uint64) & np.uint64(mask)
-        return (mask - low.astype(np.int64)).reshape(shape)
+        mask = np.uint64((1 << self.amount) - 1)
+        low = values[self.value].astype(np.uint64) & mask
+        return (mask - low).astype(np.int64).reshape(shape)
 
 
 # --- the builder ---------------------------------------------------------------------------------

@@ -151,7 +151,13 @@ def _sign(b: Builder, x: Value) -> Value:
 
 
 def _negative(b: Builder, op: Op, operands: Sequence[Plain]) -> Flag:
-    return Flag(_sign(b, operands[0].value))
+    x, coarse = operands[0].value, op.attrs["coarse"]
+    if coarse:
+        source = b.draw_ring(("P0", "P1"), ring_shape(x), ring_bits(x)).at(HOME)
+        b.coin = Coin(source, coarse)
+        # [x < 2^c - 1 - g]
+        x = b.sub(x, b.emit(party.LowBits, (source,), count=coarse))
+    return Flag(_sign(b, x))
 
 
 def _select(b: Builder, op: Op, operands: Sequence[Flag | Plain]) -> Plain:
@@ -165,6 +171,18 @@ def _clamp(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
     low = b.mask_by(_sign(b, b.neg(to_lo)), to_lo)
     high = b.mask_by(_sign(b, to_hi), to_hi)
     return Plain(b.add(x, low, high))
+
+
+def _fourier(b: Builder, op: Op, operands: Sequence[Plain]) -> Plain:
+    x, attrs = operands[0].value, op.attrs
+    a = b.draw_ring(("P0", "P1"), ring_shape(x), ring_bits(x)).at(HOME)
+    b.coin = Coin(a, attrs["period"])
+    rows = {"first": 0, "rows": 2 * len(attrs["cos"]), "ring": attrs["ring"]}
+    factors = {k: attrs[k] for k in ("period", "multiplier", "precision")}
+    u = b.emit(party.Harmonics, (a,), **rows, **factors)
+    series = {k: attrs[k] for k in party.Fourier.attributes}
+    y = b.emit(party.Fourier, (b.sub(x, a), u), **series)
+    return Plain(b.add_const(y, attrs["constant"]))
 
 
 class Ref(Protocol):
@@ -189,4 +207,5 @@ class Ref(Protocol):
         "secure.select": _select,
         "secure.from_bit": _from_bit,
         "secure.clamp": _clamp,
+        "secure.fourier": _fourier,
     }

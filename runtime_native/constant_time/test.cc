@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/harmonics.h"
 #include "kernels/linear.h"
 #include "kernels/region.h"
 #include "prg/aes.h"
@@ -43,7 +44,8 @@ void check_aes(const prg::AesKernel& kernel) {
   std::printf("aes %.*s\n", static_cast<int>(kernel.name.size()), kernel.name.data());
 }
 
-// One op on undefined operands, by one variant of the block kernels or by the linear ones.
+// One op on undefined operands, by one variant of the block kernels or the harmonics, or by the
+// linear ones.
 void check_op(OpCode code, const Attributes& attributes, const std::vector<ValueType>& operands,
               const kernels::BlockVariant& variant) {
   Op op;
@@ -66,6 +68,8 @@ void check_op(OpCode code, const Attributes& attributes, const std::vector<Value
       op.operands.push_back(static_cast<std::uint32_t>(i));
     kernels::Linear(op, operands, std::vector<bool>(operands.size(), false))
         .run(in_pointers, out_pointer, pool);
+  } else if (kernels::is_harmonic(code)) {
+    kernels::Harmonic(op, operands, variant.isa).run(in_pointers, out_pointer, pool);
   } else {
     kernels::Region(op, operands, variant).run(in_pointers, {&out_pointer, 1}, {}, pool);
   }
@@ -98,6 +102,22 @@ void check_blocks(const kernels::BlockVariant& variant) {
   const Attributes blocks = with({{"blocks", Ints{4, 4, 4}}});
   check_op(OpCode::CarryTables, blocks, {bits(12), bits(12)}, variant);
   check_op(OpCode::Lookup, blocks, {bits(16 + 32 + 32), bits(12)}, variant);
+  constexpr std::int64_t kCount = 5;
+  for (const std::int64_t word : {64, 32}) {
+    Attributes angle = with({{"period", word / 2 + 1},
+                             {"multiplier", std::int64_t{-3}},
+                             {"precision", std::int64_t{14}},
+                             {"ring", word},
+                             {"first", std::int64_t{1}},
+                             {"rows", 2 * kCount - 1}});
+    const auto x = ValueType::ring({kLanes}, word, Place::P0);
+    check_op(OpCode::Harmonics, angle, {x}, variant);
+    angle.set("cos", Ints(kCount, 1234));
+    angle.set("sin", Ints(kCount, -777));
+    angle.set("coefficient_frac", std::int64_t{11});
+    check_op(OpCode::Fourier, angle, {x, ValueType::ring({2 * kCount, kLanes}, word, Place::P0)},
+             variant);
+  }
 }
 
 }  // namespace

@@ -4,7 +4,8 @@
 // The input is a sequence of steps, one byte of operation each:
 //   raw bytes (length, bytes)            as they are, at the frame parser
 //   frame (kind, run, sequence, message, depth, size, flags, payload)
-//                                        with right checksums, so that what comes behind is reached
+//                                        with right checksums, so that what comes behind is
+//                                        reached, or none (kind from 234 on)
 //   declare, receive, take a control frame, send, close, end of the stream
 //
 // Holds throughout: what the endpoint hands out was declared, has the declared size and depth, and
@@ -143,7 +144,9 @@ class Session {
 
   void frame() {
     FrameHeader header;
-    header.kind = static_cast<FrameKind>(1 + in_.byte() % 9);
+    const std::uint8_t kind = in_.byte();
+    header.kind = static_cast<FrameKind>(1 + kind % 9);
+    header.has_checksum = kind < 234;
     header.session = near(kSession);
     header.run = near(run_);
     header.sequence = near(sequence_);
@@ -158,7 +161,7 @@ class Session {
     header.payload_bytes = size;
     net::Checksum sum;
     sum.update(payload);
-    header.payload_checksum = near(sum.digest());
+    header.payload_checksum = near(header.has_checksum ? sum.digest() : 0);
     auto bytes = net::encode_header(header);
     if (in_.byte() > 250) bytes[in_.byte() % net::kHeaderBytes] = std::byte{in_.byte()};
     ++sequence_;

@@ -1,5 +1,6 @@
 #include "kernels/demand.h"
 
+#include "kernels/harmonics.h"
 #include "kernels/linear.h"
 #include "kernels/region.h"
 
@@ -46,6 +47,8 @@ Demand demand_of(const Op& op, std::span<const ValueType> operands,
     demand.work = region_work(*op.body);
   } else if (is_linear(op.code)) {
     demand = Linear(op, operands, constant).demand(threads);
+  } else if (is_harmonic(op.code)) {
+    demand.work = sum_of(elementwise_work(op, operands), harmonic_work(op, operands));
   } else {
     // The one result of a lone elementwise op is written in place, and structural ops only move.
     demand.work = elementwise_work(op, operands);

@@ -30,6 +30,9 @@ constexpr OpSpec kOps[] = {
 #undef A
 };
 
+// Fraction bits of cosines and sines, as mpcc/ir/harmonics.py has them.
+constexpr std::int64_t kTurnFraction = 30;
+
 using Kind = ValueType::Kind;
 using Ints = std::vector<std::int64_t>;
 
@@ -95,6 +98,9 @@ class Checker {
   void pairs() const;
   ValueType matmul() const;
   ValueType conv() const;
+  void angle(const ValueType& x) const;
+  ValueType harmonics() const;
+  ValueType fourier() const;
 
   const OpSpec& op_;
   const Attributes& attrs_;
@@ -275,6 +281,56 @@ ValueType Checker::conv() const {
       ring_bits(x), x.place);
 }
 
+void Checker::angle(const ValueType& x) const {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  integer("period", 1, ring_bits(x));
+  integer("multiplier", -kMost, kMost);
+  integer("precision", 1, kTurnFraction);
+}
+
+ValueType Checker::harmonics() const {
+  const auto& x = ring(0);
+  constexpr auto kMost = static_cast<std::int64_t>(2 * kMaxHarmonics);
+  const std::int64_t first = integer("first", 0, kMost - 1);
+  Ints shape = {integer("rows", 1, kMost - first)};
+  shape.insert(shape.end(), x.shape.begin(), x.shape.end());
+  angle(x);
+  return ValueType::ring(shape, attrs_.integer("ring"), x.place);
+}
+
+ValueType Checker::fourier() const {
+  const auto& x = ring(0);
+  angle(x);
+  const Ints& cos = attrs_.integers("cos");
+  const Ints& sin = attrs_.integers("sin");
+  need(!cos.empty() && cos.size() <= kMaxHarmonics, "too few or too many harmonics");
+  need(sin.size() == cos.size(), "as many sines as cosines are needed");
+  const std::int64_t precision = attrs_.integer("precision");
+  const std::int64_t frac = integer(
+      "coefficient_frac", std::max<std::int64_t>(0, precision - kTurnFraction + 1), precision + 32);
+  const std::int64_t most = std::int64_t{1} << (kTurnFraction + frac - precision);
+  constexpr std::int64_t kWord = std::numeric_limits<std::int32_t>::max();
+  const auto size = [&](std::int64_t v) {
+    need(v >= -kWord && v <= kWord, "a coefficient is too large");
+    return v < 0 ? -v : v;
+  };
+  for (std::size_t k = 0; k < cos.size(); ++k)
+    need(size(cos[k]) + size(sin[k]) <= most, "coefficients are too large");
+  need(xs_.size() > 1, "needs rows");
+  std::int64_t rows = 0;
+  for (std::size_t i = 1; i < xs_.size(); ++i) {
+    const auto& m = ring(i);
+    need(m.kind == xs_[1].kind, "rows of different rings");
+    need(m.shape.size() == x.shape.size() + 1 &&
+             std::equal(x.shape.begin(), x.shape.end(), m.shape.begin() + 1),
+         "rows of another shape");
+    need(m.shape[0] <= static_cast<std::int64_t>(2 * kMaxHarmonics), "too many rows");
+    rows += m.shape[0];
+  }
+  need(rows == 2 * static_cast<std::int64_t>(cos.size()), "two rows per harmonic are needed");
+  return ValueType::ring(x.shape, ring_bits(xs_[1]), x.place);
+}
+
 std::vector<ValueType> Checker::run() {
   const auto n = static_cast<int>(xs_.size());
   need(n >= op_.least && (op_.most < 0 || n <= op_.most), "wrong number of operands");
@@ -413,6 +469,10 @@ std::vector<ValueType> Checker::run() {
       return {conv()};
     case OpCode::Matmul:
       return {matmul()};
+    case OpCode::Harmonics:
+      return {harmonics()};
+    case OpCode::Fourier:
+      return {fourier()};
     case OpCode::Fused:
       break;
   }

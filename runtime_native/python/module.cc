@@ -20,6 +20,7 @@
 #include "graph/artifact.h"
 #include "graph/cluster.h"
 #include "graph/session.h"
+#include "kernels/harmonics.h"
 #include "kernels/linear.h"
 #include "kernels/reduce.h"
 #include "kernels/region.h"
@@ -228,6 +229,8 @@ nb::list evaluate_op(const nb::bytes& program_bytes, std::uint32_t index,
     kernels::Structural(op, types).run(in, out[0], pool);
   } else if (op.code == OpCode::ReduceSum) {
     kernels::Reduction(op, types[0]).run(in[0], out[0], pool);
+  } else if (kernels::is_harmonic(op.code)) {
+    kernels::Harmonic(op, types, variant->isa).run(in, out[0], pool);
   } else {
     throw Error("E-kernel-usage", "an op without a kernel");
   }

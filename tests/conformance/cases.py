@@ -73,6 +73,24 @@ def relu(width, lanes, invert):
     return Case(f"relu-{width}-{lanes}-{'not' if invert else 'is'}-negative", build)
 
 
+def coarse(width, left_out):
+    """A comparison without its lowest bits, of components and of a truncation's early pair."""
+
+    def build(ring):
+        p = Program(ring)
+        k = min(width, ring - 7)
+        raw = np.concatenate([edges(k - 1, 200), np.arange(-70, 70)])
+        x = p.weight(raw, 0, k)
+        p.op("select", p.op("negative", x, coarse=left_out), x, invert=True, width=k)
+        y = p.op("truncate", operands(p, "add3", raw << 3, 3, k + 3), amount=3, width=k)
+        p.op("select", p.op("negative", y, coarse=left_out), y, width=k)
+        public = p.weight(raw, 0, k, owner="public")
+        p.op("from_bit", p.op("negative", public, coarse=left_out), ring=ring)
+        return p
+
+    return Case(f"coarse-{width}-{left_out}", build)
+
+
 def early(width, same):
     """A comparison that starts before its truncation ends, also of a difference (a maximum)."""
 
@@ -378,6 +396,81 @@ def reveal_sum(ring):
     return p
 
 
+def series(count, precision, size=1.0, **attrs):
+    """Attributes of a function with random coefficients that add up to less than ``size``."""
+    rng = np.random.default_rng(count)
+    most = int(size * 2**20 / (2 * count))
+    cos, sin = (tuple(int(v) for v in rng.integers(-most, most + 1, count)) for _ in range(2))
+    return {"cos": cos, "sin": sin, "coefficient_frac": 20, "precision": precision, **attrs}
+
+
+def fourier(kind, period, count, precision=13, multiplier=1, to=0, lanes=None):
+    """A function of edge values of the whole ring, and its truncation."""
+
+    def build(ring):
+        p = Program(ring)
+        x = operands(p, kind, edges(ring - 1, lanes), 3, ring - 1)
+        result = to or ring
+        attrs = {"period": min(period, ring), "multiplier": multiplier, "ring": result}
+        attrs |= {"constant": -(3 << (2 * precision - 2)), "width": 2 * precision + 2}
+        y = p.op("fourier", x, **series(count, precision, **attrs))
+        p.op("truncate", y, amount=precision, width=precision + 3)
+        return p
+
+    name = f"fourier-{kind}-{period}-{count}-{precision}-{multiplier}"
+    return Case(f"{name}{f'-to-{to}' if to else ''}{f'-{lanes}' if lanes else ''}", build)
+
+
+def fourier_extreme(ring):
+    """The largest coefficients, most harmonics and finest factors; results wrap."""
+    p = Program(ring)
+    x = p.weight(edges(ring - 1), 3, ring - 1)
+    for count, c, precision in ((128, 31, 30), (3, 31, 1), (2, 0, 29), (1, 33, 1)):
+        most = min(1 << (30 + c - precision), (1 << 31) - 1)
+        for cos, sin in ((most, 0), (0, -most), (most // 2, most // 2), (-1, 1)):
+            attrs = {"coefficient_frac": c, "precision": precision, "period": ring, "width": 63}
+            p.op("fourier", x, cos=(cos,) * count, sin=(sin,) * count, **attrs)
+    return p
+
+
+def fourier_early(used):
+    """A function of a truncation's result, which it takes before that is there."""
+
+    def build(ring):
+        p = Program(ring)
+        f, k = 6, 14
+        x = operands(p, "add3", edges(k, 600) << f, f, k + f)
+        y = p.op("truncate", x, amount=f, width=k)
+        z = p.op("fourier", y, **series(5, 10, 50.0, period=k + 2, width=27))
+        z = p.op("truncate", z, amount=10, ring=32, width=29)
+        if used:
+            p.op("mul", p.op("cast", y, ring=32), z, width=31)
+        p.op("reveal", z, name="z", owner="client")
+        return p
+
+    return build
+
+
+def fourier_sums(ring):
+    """What local ops make of functions: a line and constants added, moved, and joined."""
+    p = Program(ring)
+    x = operands(p, "rep", edges(12, 120).reshape(4, 30), 3, 12)
+    known = p.weight(edges(12, 120).reshape(4, 30), 20, 12, owner="public")
+    attrs = series(3, 10, period=14, ring=ring, width=22)
+    y = p.op("fourier", x, **attrs)
+    z = p.op("fourier", p.op("scale", x, factor=-3, width=14), **attrs)
+    line = p.op("scale", x, factor=77, frac=17, width=19)
+    for first, second in ((y, line), (known, y), (y, known), (y, z), (line, z)):
+        total = p.op("sub", first, second, width=23)
+        total = p.op("pad", total, low=(0, 1), high=(0, 0), value=-777)
+        total = p.op("transpose", total, perm=(1, 0))
+        total = p.op("concat", total, total, axis=1)
+        p.op("truncate", total, amount=10, width=14)
+        p.op("truncate", total, amount=10, rounding="exact", width=14)
+        p.op("fourier", total, **attrs)
+    return p
+
+
 STOCHASTIC = (1, 13, 20, 29)
 EXACT = (1, 13, 20)
 CONV_KINDS = [
@@ -412,6 +505,7 @@ CASES = [
     *(relu(k, None, False) for k in (*range(1, 18), 20, 24, 28, 31, 33, 45, 62, 63)),
     *(relu(19, n, True) for n in (1, 7, 8, 9, 511, 512, 513)),
     relu(19, 40_000, True),
+    *(coarse(k, c) for k, c in ((10, 1), (16, 4), (24, 8), (7, 7), (25, 15))),
     relu(30, 5000, False),
     *(early(k, same) for k in (9, 16, 27) for same in (False, True)),
     Case("select-twice", reuse),
@@ -442,5 +536,13 @@ CASES = [
     Case("public-path", public_path),
     *(inputs(o, r) for o in OWNERS for r in ("client", "model")),
     Case("reveal-sum", reveal_sum),
+    *(fourier(kind, w, 8) for kind in KINDS for w in (1, 16, 31, 32, 33, 64)),
+    *(fourier(kind, 20, 5, multiplier=m) for kind in KINDS for m in (-3, 2**31 - 1)),
+    *(fourier("rep", 20, count, precision=p) for count, p in ((1, 1), (2, 10), (3, 4), (16, 12))),
+    *(fourier(kind, 20, 4, to=to) for kind in KINDS for to in (32, 64)),
+    *(fourier("add3", 40, 3, lanes=n) for n in (1, 7, 513)),
+    *(Case(f"fourier-early-{n}", fourier_early(u)) for n, u in (("alone", False), ("both", True))),
+    Case("fourier-extreme", fourier_extreme),
+    Case("fourier-sums", fourier_sums),
 ]
 """All cases."""

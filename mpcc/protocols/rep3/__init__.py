@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mpcc.ir.core import Op
 from mpcc.protocols.base import Add3, Builder, Protocol
-from mpcc.protocols.rep3 import bits, cast, comparison, linear, select, sharing, truncation
+from mpcc.protocols.rep3 import bits, cast, comparison, fourier, linear, select, sharing, truncation
 from mpcc.protocols.rep3.linear import Secret
 
 __all__ = ["Rep3"]
@@ -35,6 +35,7 @@ class Rep3(Protocol):
         *select.STEPS,
         *bits.STEPS,
         *cast.STEPS,
+        *fourier.STEPS,
     )
     rules = {
         "secure.input": sharing.rule_input,
@@ -54,6 +55,7 @@ class Rep3(Protocol):
         "secure.select": select.rule_select,
         "secure.from_bit": select.rule_from_bit,
         "secure.clamp": select.rule_clamp,
+        "secure.fourier": fourier.rule_fourier,
         "secure.broadcast": bits.rule_structural,
         "secure.reshape": bits.rule_structural,
         "secure.transpose": bits.rule_structural,

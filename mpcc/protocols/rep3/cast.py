@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mpcc.errors import MpccError
 from mpcc.ir.core import Op, Value
-from mpcc.ir.types import COMPUTE_PLACES, bits_bytes
+from mpcc.ir.types import bits_bytes
 from mpcc.protocols.base import (
     Add3,
     Builder,
@@ -28,11 +28,13 @@ from mpcc.protocols.base import (
 from mpcc.protocols.rep3 import truncation
 from mpcc.protocols.rep3.comparison import pair_of, pair_rounds
 from mpcc.protocols.rep3.linear import Secret, lift
+from mpcc.protocols.rep3.pair import exchange_links, rounds_to_pair, to_pair
 from mpcc.protocols.rep3.sharing import ROLES, to_rep
 
 __all__ = [
     "STEPS",
     "narrow",
+    "resize",
     "rule_cast",
     "rule_truncate",
     "truncate_into",
@@ -42,11 +44,17 @@ __all__ = [
 ]
 
 
-def truncate_into_cost(*, role: Role, lanes: int, to: int, amount: int, replicated: bool) -> Cost:
-    """1 round. q0 -> q2: to bits; q1 -> q2 and q2 -> q1: to + f bits if not replicated."""
-    q0, q1, q2 = role
+def truncate_into_cost(
+    *, role: Role, lanes: int, to: int, amount: int, replicated: bool, zero: str = ""
+) -> Cost:
+    """1 round. q0 -> q2: to bits; q1 -> q2 and q2 -> q1: to + f bits if not replicated.
+
+    The party whose summand is known to be zero does not send the latter.
+    """
+    q0, _, q2 = role
     low = 0 if replicated else bits_bytes(lanes, to + amount)
-    return Cost(1, {(q0, q2): lanes * to // 8, (q1, q2): low, (q2, q1): low})
+    exchange = Cost(1, exchange_links(role, zero, low))
+    return exchange.beside(Cost(1, {(q0, q2): lanes * to // 8}))
 
 
 def widen_cost(*, role: Role, lanes: int, ring: int, to: int) -> Cost:
@@ -132,28 +140,6 @@ def widen(builder: Builder, x: Rep, ring: int) -> Rep:
     )
 
 
-def _low_pair(builder: Builder, x: Rep | Add3, role: Role, bits: int) -> Pair:
-    """X modulo 2^bits as a at q0, b at q1 and q2, whose higher bits mean nothing.
-
-    From Add3, q1 and q2 exchange the low bits of their summands masked by r01 (key of q0 and q1)
-    and r02 (key of q0 and q2), which q0 subtracts.
-    """
-    if isinstance(x, Rep):
-        return pair_of(builder, x, role)
-    b, (q0, q1, q2) = builder, role
-    part = dict(zip(COMPUTE_PLACES, x.parts, strict=True))
-    shape, ring = ring_shape(part[q0]), ring_bits(part[q0])
-    r01, r02 = b.draw_ring((q0, q1), shape, ring), b.draw_ring((q0, q2), shape, ring)
-    masked = {q1: b.add(part[q1], r01.at(q1)), q2: b.add(part[q2], r02.at(q2))}
-
-    def exchanged(own: str, other: str) -> Value:
-        sent = b.send(b.bit_slice(masked[other], bits), own, "exchange")
-        return b.add(masked[own], b.from_bits(sent, masked[own]))
-
-    a = b.sub(b.sub(part[q0], r01.at(q0)), r02.at(q0))
-    return Pair(q0, a, {q1: exchanged(q1, q2), q2: exchanged(q2, q1)}, bits)
-
-
 def truncate_into(builder: Builder, x: Rep | Add3, amount: int, ring: int) -> Rep:
     """floor((x + g) / 2^f) in a ring of m bits, f + m of which x has at least.
 
@@ -170,21 +156,22 @@ def truncate_into(builder: Builder, x: Rep | Add3, amount: int, ring: int) -> Re
 
     def cost(role: Role) -> Cost:
         return truncate_into_cost(
-            role=role, lanes=size, to=ring, amount=amount, replicated=replicated
+            role=role,
+            lanes=size,
+            to=ring,
+            amount=amount,
+            replicated=replicated,
+            zero=x.zero if isinstance(x, Add3) else "",
         )
 
     def ready(role: Role) -> tuple[int, ...]:
-        if isinstance(x, Rep):
-            at_q0, at_q1, at_q2 = pair_rounds(b, x, role)
-        else:
-            at_q0, c1, c2 = (b.rounds(x.parts[COMPUTE_PLACES.index(q)]) for q in role)
-            at_q1, at_q2 = max(c1, c2 + 1), max(c2, c1 + 1)
+        at_q0, at_q1, at_q2 = rounds_to_pair(b, x, role)
         return (max(at_q0 + 1, at_q1, at_q2),)
 
     role = b.role("truncate", ROLES, cost, ready)
     b.charge(cost(role))
     q0, q1, q2 = role
-    pair = _low_pair(b, x, role, ring + amount)
+    pair = to_pair(b, x, role, ring + amount)
     # The same offset and constant, hence the same coin, as in a truncation inside the ring.
     a = b.add_const(pair.a, (1 << (own - 2)) - 1)
     b.coin = Coin(a, amount)

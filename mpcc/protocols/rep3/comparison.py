@@ -12,6 +12,7 @@ from mpcc.ir.ops import party
 from mpcc.ir.types import bits_bytes
 from mpcc.protocols.base import (
     Builder,
+    Coin,
     Cost,
     Draw,
     Pair,
@@ -272,16 +273,21 @@ def pair_rounds(builder: Builder, x: Rep | Pair, role: Role) -> tuple[int, int, 
     )
 
 
-def negative(builder: Builder, x: Secret, width: int) -> PairBit:
+def negative(builder: Builder, x: Secret, width: int, coarse: int = 0) -> PairBit:
     """[x < 0] for -2^width <= x < 2^width, compared modulo 2^(width + 1).
 
+    With ``coarse`` bits, [x < a mod 2^coarse]: both summands lose them, and with them the carry.
     An early pair that is valid modulo 2^(width + 1) is taken instead of the components; it fixes
     q0, and the operand is then known one or two rounds before its components.
     """
     x = to_rep(builder, x)
+    if coarse:
+        width += 1  # x less the bits of a may be below -2^width
     early = x.early if x.early is not None and x.early.bits > width else None
     candidates = [r for r in ROLES if early is None or r[0] == early.place]
     size = lanes(x.own[0])
+
+    width -= coarse
 
     def cost(role: Role) -> Cost:
         return compare_cost(role=role, lanes=size, width=width)
@@ -291,12 +297,18 @@ def negative(builder: Builder, x: Secret, width: int) -> PairBit:
 
     role = builder.role("compare", candidates, cost, ready)
     builder.charge(cost(role))
-    return carry(builder, role, early or pair_of(builder, x, role), width, sign=True)
+    pair = early or pair_of(builder, x, role)
+    if coarse:
+        builder.coin = Coin(pair.a, coarse)
+        b = {q: builder.shift_right(v, coarse) for q, v in pair.b.items()}
+        high = builder.shift_right(pair.a, coarse)
+        pair = Pair(pair.place, high, b, pair.bits - coarse)
+    return carry(builder, role, pair, width, sign=True)
 
 
 def rule_negative(builder: Builder, op: Op, operands: Sequence[Secret]) -> PairBit:
     """secure.negative, at the operand's width."""
-    return negative(builder, operands[0], secure_type(op.operands[0]).width)
+    return negative(builder, operands[0], secure_type(op.operands[0]).width, op.attrs["coarse"])
 
 
 STEPS = (

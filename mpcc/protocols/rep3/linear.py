@@ -40,7 +40,8 @@ def lift(f: Local, *xs: Secret) -> Secret:
     """Apply a local linear map to every component of shares of one kind.
 
     ``f(place, first, *values)`` gets one value per share; ``first`` is true for the component that
-    carries public constants (component 0; the a of an early pair; every copy of a Public).
+    carries public constants (component 0; the a of an early pair; every copy of a Public). A
+    summand that is zero in all shares stays zero: another carries the constants.
     """
     x = xs[0]
     if isinstance(x, Rep):
@@ -56,10 +57,15 @@ def lift(f: Local, *xs: Secret) -> Secret:
             early = Pair(place, f(place, True, *(p.a for p in pairs)), b, bits)
         return Rep((own[0], own[1], own[2]), (after[0], after[1], after[2]), early)
     public = isinstance(x, Public)
+    zeros = {s.zero for s in xs if isinstance(s, Add3)}
+    zero = zeros.pop() if len(zeros) == 1 else ""
+    carrier = next(p for p in COMPUTE_PLACES if p != zero)
     tables = [s.parts for s in xs if isinstance(s, Add3 | Public)]
-    parts = [f(p, public or i == 0, *(t[i] for t in tables)) for i, p in enumerate(COMPUTE_PLACES)]
-    kind = Public if public else Add3
-    return kind((parts[0], parts[1], parts[2]))
+    parts = [
+        f(p, public or p == carrier, *(t[i] for t in tables)) for i, p in enumerate(COMPUTE_PLACES)
+    ]
+    found = (parts[0], parts[1], parts[2])
+    return Public(found) if public else Add3(found, zero)
 
 
 def _cached(builder: Builder, what: str, x: Secret, make: Callable[[], Any]) -> Any:
@@ -82,19 +88,36 @@ def to_local_rep(builder: Builder, x: Rep | Public) -> Rep:
     return result
 
 
-def to_add3(builder: Builder, x: Secret) -> Add3:
-    """Additive shares of anything, without a message."""
+def to_add3(builder: Builder, x: Secret, zero: str = "") -> Add3:
+    """Additive shares of anything, without a message.
+
+    Every component is known to two parties, so that of a party ``zero`` may be zero.
+    """
     if isinstance(x, Public):
         x = to_local_rep(builder, x)
-    return Add3(x.own) if isinstance(x, Rep) else x
+    if isinstance(x, Add3):
+        return x
+    if not zero:
+        return Add3(x.own)
+    one, other = (p for p in COMPUTE_PLACES if p != zero)
+    mine = x.shared(zero, one)
+    parts = {
+        zero: builder.sub(mine, mine),
+        one: builder.add(x.shared(one, zero), x.shared(one, other)),
+        other: x.shared(other, zero),
+    }
+    found = [parts[p] for p in COMPUTE_PLACES]
+    return Add3((found[0], found[1], found[2]), zero)
 
 
 def combine(builder: Builder, xs: Sequence[Secret]) -> list[Secret]:
     """The shares converted, without messages, to one common kind."""
     if all(isinstance(x, Public) for x in xs):
         return list(xs)
-    if any(isinstance(x, Add3) for x in xs):
-        return [to_add3(builder, x) for x in xs]
+    zeros = {x.zero for x in xs if isinstance(x, Add3)}
+    if zeros:
+        zero = zeros.pop() if len(zeros) == 1 else ""
+        return [to_add3(builder, x, zero) for x in xs]
     return [to_local_rep(builder, x) for x in xs if not isinstance(x, Add3)]
 
 

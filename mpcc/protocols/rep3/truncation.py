@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mpcc.errors import MpccError
 from mpcc.ir.core import Op, Value
 from mpcc.ir.ops import party
-from mpcc.ir.types import COMPUTE_PLACES, bits_bytes
+from mpcc.ir.types import bits_bytes
 from mpcc.protocols.base import (
     Add3,
     Builder,
@@ -19,7 +19,6 @@ from mpcc.protocols.base import (
     Rep,
     Role,
     Step,
-    component,
     lanes,
     ring_bits,
     ring_shape,
@@ -30,9 +29,9 @@ from mpcc.protocols.rep3.comparison import (
     carry,
     carry_rounds,
     compare_cost,
-    pair_rounds,
 )
 from mpcc.protocols.rep3.linear import Secret, lift, sum_or_difference
+from mpcc.protocols.rep3.pair import exchange_links, rounds_to_pair, to_pair
 from mpcc.protocols.rep3.select import bit_to_ring, bit_to_ring_cost
 from mpcc.protocols.rep3.sharing import ROLES
 
@@ -42,28 +41,34 @@ __all__ = ["STEPS", "exact", "rule_truncate", "stochastic"]
 # --- costs ---------------------------------------------------------------------------------------
 
 
-def truncate_cost(*, role: Role, lanes: int, ring: int, amount: int, replicated: bool) -> Cost:
+def truncate_cost(
+    *, role: Role, lanes: int, ring: int, amount: int, replicated: bool, zero: str = ""
+) -> Cost:
     """2 rounds. q0 -> q2: l + f bits; q1 -> q2 and q2 -> q1: f bits, and l more if not replicated.
 
-    Ring elements are sent as words, f-bit values as f bit planes.
+    Ring elements are sent as words, f-bit values as f bit planes. The party whose summand is known
+    to be zero does not send the l more.
     """
     q0, q1, q2 = role
     word, low = lanes * ring // 8, bits_bytes(lanes, amount)
-    exchange = low if replicated else word + low
-    return Cost(2, {(q0, q2): word + low, (q1, q2): exchange, (q2, q1): exchange})
+    steps = Cost(2, {(q0, q2): word + low, (q1, q2): low, (q2, q1): low})
+    return steps if replicated else steps.beside(Cost(1, exchange_links(role, zero, word)))
 
 
 def truncate_exact_cost(
-    *, role: Role, lanes: int, ring: int, amount: int, replicated: bool
+    *, role: Role, lanes: int, ring: int, amount: int, replicated: bool, zero: str = ""
 ) -> Cost:
     """The stochastic steps, beside the carry of the low bits and its conversion to the ring.
 
     Rounds: 2 or 3 for the carry, one more from Add3 unless it has a single block, and 2.
     """
-    steps = truncate_cost(role=role, lanes=lanes, ring=ring, amount=amount, replicated=replicated)
+    steps = truncate_cost(
+        role=role, lanes=lanes, ring=ring, amount=amount, replicated=replicated, zero=zero
+    )
     low = compare_cost(role=role, lanes=lanes, width=amount, sign=False)
     bit = bit_to_ring_cost(role=bit_roles(role, amount, lanes), lanes=lanes, ring=ring)
-    start = Cost(carry_rounds(amount, lanes, 0, *((0, 0) if replicated else (1, 1))) - low.rounds)
+    known = (0, 0) if replicated else (int(role[2] != zero), int(role[1] != zero))
+    start = Cost(carry_rounds(amount, lanes, 0, *known) - low.rounds)
     return start.then(low).then(bit).beside(steps)
 
 
@@ -71,37 +76,9 @@ def truncate_exact_cost(
 
 
 def _shared_pair(builder: Builder, x: Rep | Add3, role: Role, offset: int) -> Pair:
-    """X + offset as a at q0, b at q1 and q2.
-
-    From Rep it is local. From Add3, q1 and q2 exchange their summands masked by r01 (key of q0 and
-    q1) and r02 (key of q0 and q2), which q0 subtracts.
-    """
-    q0, q1, q2 = role
-    if isinstance(x, Rep):
-        a = builder.add(x.shared(q0, q1), x.shared(q0, q2))
-        b = {q: x.at(q, component(q1, q2)) for q in (q1, q2)}
-    else:
-        part = dict(zip(COMPUTE_PLACES, x.parts, strict=True))
-        shape, ring = ring_shape(part[q0]), ring_bits(part[q0])
-        r01, r02 = (
-            builder.draw_ring((q0, q1), shape, ring),
-            builder.draw_ring((q0, q2), shape, ring),
-        )
-        m1, m2 = builder.add(part[q1], r01.at(q1)), builder.add(part[q2], r02.at(q2))
-        b = {
-            q1: builder.add(m1, builder.send(m2, q1, "exchange")),
-            q2: builder.add(m2, builder.send(m1, q2, "exchange")),
-        }
-        a = builder.sub(builder.sub(part[q0], r01.at(q0)), r02.at(q0))
-    return Pair(q0, builder.add_const(a, offset), b, ring_bits(a))
-
-
-def _pair_rounds(builder: Builder, x: Rep | Add3, role: Role) -> tuple[int, int, int]:
-    """Rounds until :func:`_shared_pair` has a at q0, b at q1 and b at q2."""
-    if isinstance(x, Rep):
-        return pair_rounds(builder, x, role)
-    c0, c1, c2 = (builder.rounds(x.parts[COMPUTE_PLACES.index(q)]) for q in role)
-    return c0, max(c1, c2 + 1), max(c2, c1 + 1)
+    """X + offset as a at q0, b at q1 and q2."""
+    pair = to_pair(builder, x, role)
+    return Pair(pair.place, builder.add_const(pair.a, offset), pair.b, pair.bits)
 
 
 def _shift_pair(builder: Builder, role: Role, pair: Pair, amount: int, constant: int) -> Rep:
@@ -157,12 +134,15 @@ def stochastic(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     """floor((x + g) / 2^f) with g = 2^f - 1 - (a mod 2^f)."""
     some = x.own[0] if isinstance(x, Rep) else x.parts[0]
     size, ring, replicated = lanes(some), ring_bits(some), isinstance(x, Rep)
+    zero = x.zero if isinstance(x, Add3) else ""
 
     def cost(role: Role) -> Cost:
-        return truncate_cost(role=role, lanes=size, ring=ring, amount=amount, replicated=replicated)
+        return truncate_cost(
+            role=role, lanes=size, ring=ring, amount=amount, replicated=replicated, zero=zero
+        )
 
     def ready(role: Role) -> tuple[int, ...]:
-        a, b1, b2 = _pair_rounds(builder, x, role)
+        a, b1, b2 = rounds_to_pair(builder, x, role)
         shares = max(max(a + 1, b2) + 1, b1 + 1)
         # A comparison of the early pair by 2 rounds, and its select from the components.
         sign = max(a + 1, min(b1, b2) + 1, max(b1, b2)) + 1
@@ -179,14 +159,15 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     """floor(x / 2^f): the shifted halves plus the carry of the low f bits."""
     some = x.own[0] if isinstance(x, Rep) else x.parts[0]
     size, ring, replicated = lanes(some), ring_bits(some), isinstance(x, Rep)
+    zero = x.zero if isinstance(x, Add3) else ""
 
     def cost(role: Role) -> Cost:
         return truncate_exact_cost(
-            role=role, lanes=size, ring=ring, amount=amount, replicated=replicated
+            role=role, lanes=size, ring=ring, amount=amount, replicated=replicated, zero=zero
         )
 
     def ready(role: Role) -> tuple[int, ...]:
-        a, b1, b2 = _pair_rounds(builder, x, role)
+        a, b1, b2 = rounds_to_pair(builder, x, role)
         bit = carry_rounds(amount, size, a, b1, b2)
         return (max(bit + 2, max(a + 1, b2) + 1, b1 + 1),)
 

@@ -23,19 +23,29 @@ __all__ = ["Clamp", "FromBit", "Negative", "Select"]
 
 
 class Negative(SecureOperation):
-    """The bit [raw < 0], compared modulo 2^(k+1) for the operand's width k."""
+    """The bit [raw < 0], compared modulo 2^(k+1) for the operand's width k.
+
+    With c coarse bits it is [raw < r] for a random r in [0, 2^c), compared modulo 2^(k-c+2): the
+    lowest bits are left out, and there is room for raw - r. With the coin g, r = 2^c - 1 - g.
+    """
 
     name = "secure.negative"
     operands = ("x",)
+    attributes = {"coarse": Attr("int", "lowest bits left out of the comparison", 0)}
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         x = secure(cls, types[0])
+        coarse = attrs["coarse"]
+        if coarse and not (0 < coarse <= x.width <= x.ring - 2):
+            raise fail(cls, f"{coarse} coarse bits of {x}")
         return (BitType(x.shape, x.visibility),)
 
     @classmethod
     def evaluate(cls, attrs: Attributes, context: Context, *args: Array) -> Array:
-        return np.asarray(args[0] < 0)
+        (x,), top = args, (1 << attrs["coarse"]) - 1
+        coins = np.int64(0) if context.coins is None else context.coins
+        return np.asarray(x < np.int64(top) - coins)
 
 
 class Select(SecureOperation):

@@ -28,7 +28,8 @@ def _declared(cls: type[Operation], attrs: Attributes) -> SecureType:
 class Input(SecureOperation):
     """An input of a run: its owner encodes round(x * 2^frac), half to even, and shares it.
 
-    The owner's client refuses values outside [lo, hi] or not finite.
+    The owner's client refuses values outside [lo, hi] or not finite. With ``rows`` it has whole
+    numbers from -rows to rows - 1, and shares one-hot rows of them.
     """
 
     name = "secure.input"
@@ -41,12 +42,15 @@ class Input(SecureOperation):
         "width": WIDTH_ATTR,
         "lo": Attr("float", "smallest value accepted"),
         "hi": Attr("float", "largest value accepted"),
+        "rows": Attr("int", "places of one-hot rows along the last axis; 0: any numbers", 0),
     }
 
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         if not attrs["lo"] <= attrs["hi"]:
             raise fail(cls, f"empty range [{attrs['lo']}, {attrs['hi']}]")
+        if attrs["rows"] and attrs["rows"] != (0, *attrs["shape"])[-1]:
+            raise fail(cls, f"one-hot rows of {attrs['rows']} places in shape {attrs['shape']}")
         declared = _declared(cls, attrs)
         bound = max(abs(attrs["lo"]), abs(attrs["hi"]))
         with np.errstate(over="ignore"):  # an infinity does not fit either
