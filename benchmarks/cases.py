@@ -25,7 +25,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import functions, vision
+from benchmarks import nonlinear, vision
 from benchmarks.models import IR_VERSION, NETWORKS, OPSET, sample_inputs
 from mpcc.ir.phi import FormatOptions
 
@@ -223,24 +223,24 @@ def _deep(make: Callable[[], onnx.ModelProto], size: int, frac: int) -> Material
 
 def _function(name: str) -> Material:
     """Calibrated, with a budget below the errors of the other systems."""
-    function = functions.FUNCTIONS[name]
+    function = nonlinear.FUNCTIONS[name]
     formats = FormatOptions(
-        input_ranges={functions.INPUT_NAME: function.bounds}, max_error=_FUNCTION_ERROR
+        input_ranges={nonlinear.INPUT_NAME: function.bounds}, max_error=_FUNCTION_ERROR
     )
     samples = np.stack([function.inputs(seed) for seed in (2, 3)])
     return Material(
-        functions.function_model(function),
-        {functions.INPUT_NAME: function.inputs(1)},
-        {functions.INPUT_NAME: samples},
+        nonlinear.function_model(function),
+        {nonlinear.INPUT_NAME: function.inputs(1)},
+        {nonlinear.INPUT_NAME: samples},
         formats,
     )
 
 
 def _bert() -> Material:
-    formats = FormatOptions(input_ranges={functions.INPUT_NAME: (-4.0, 4.0)}, max_error=2.0**-5)
-    timed, others = functions.bert_inputs(1, seed=2), functions.bert_inputs(1, seed=3)
-    name = functions.INPUT_NAME
-    return Material(functions.bert_layer(), {name: timed[0]}, {name: others}, formats)
+    formats = FormatOptions(input_ranges={nonlinear.INPUT_NAME: (-4.0, 4.0)}, max_error=2.0**-5)
+    timed, others = nonlinear.bert_inputs(1, seed=2), nonlinear.bert_inputs(1, seed=3)
+    name = nonlinear.INPUT_NAME
+    return Material(nonlinear.bert_layer(), {name: timed[0]}, {name: others}, formats)
 
 
 def _blazeface() -> Material:
@@ -267,7 +267,7 @@ def _cases() -> list[Case]:
     for name, shape in (("1e4", (1, 100, 100)), ("1e6", (16, 250, 250)), ("112", (64, 112, 112))):
         title = f"max pool 2×2, {'×'.join(map(str, shape))}"
         cases.append(Case(f"maxpool{name}", title, "operators", partial(_maxpool, shape)))
-    for key, function in functions.FUNCTIONS.items():
+    for key, function in nonlinear.FUNCTIONS.items():
         title = f"{function.title}, 128×128"
         cases.append(Case(key, title, "functions", partial(_function, key)))
     for net in NETWORKS:

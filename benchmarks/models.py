@@ -7,11 +7,18 @@ convolutions with 16 channels each, 256-100-10), C is the "LeNet" of Chameleon, 
 He-initialised, not trained: time, bytes and rounds do not depend on their values.
 
 Model bytes are a function of the seed alone, so that results of two runs speak of the same program.
+
+As a command it measures pretrained models (:mod:`benchmarks.real_models`)::
+
+    python -m benchmarks.models [--docs] [NAME ...]
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,3 +182,53 @@ def sample_inputs(network: Network, count: int = 1, seed: int = 1) -> list[dict[
         image[generator.random(network.input_shape) < 1 / 3] = 0
         samples.append({INPUT_NAME: image})
     return samples
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "models.md"
+_START, _END = "<!-- real models: begin -->", "<!-- real models: end -->"
+
+
+def write_docs(text: str, path: Path = DOCS) -> None:
+    """Put a table in its place in the documentation.
+
+    Raises:
+        ValueError: the place is missing.
+    """
+    page = path.read_text("utf-8")
+    before, start, rest = page.partition(_START)
+    _, end, after = rest.partition(_END)
+    if not start or not end:
+        raise ValueError(f"{path.name} has no place for the table")
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")
+
+
+def main() -> None:
+    """Measure pretrained models and print their table."""
+    from benchmarks import real_models
+
+    parser = argparse.ArgumentParser(description="Measure pretrained models.")
+    known = {**real_models.MODELS, **real_models.REFUSED}
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; all")
+    parser.add_argument("--docs", action="store_true", help="write the table to docs/models.md")
+    given = parser.parse_args()
+    unknown = set(given.names) - set(known)
+    if unknown or (given.docs and given.names):
+        parser.error(f"no model {', '.join(unknown)}" if unknown else "--docs takes all models")
+    found, refused = [], []
+    for name in given.names or known:
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        if name in real_models.REFUSED:
+            refused.append(real_models.refusal(known[name]))
+        else:
+            found.append(real_models.measure(known[name]))
+    parts = [real_models.table(found)] if found else []
+    if refused:
+        parts.append("\n".join((real_models.REFUSED_HEADER, *refused)))
+    text = "\n\n".join(parts)
+    print(text)
+    if given.docs:
+        write_docs(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,7 @@ from mpcc.ir import budget
 from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
+from mpcc.ir.encodings import check_ids, one_hot
 from mpcc.ir.interp import fixed, real
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
@@ -147,7 +148,9 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
             )
             continue
         array = np.asarray(given[name])
-        shape = tuple(port["shape"])
+        shape, rows = tuple(port["shape"]), port.get("rows", 0)
+        if rows:
+            shape = shape[:-1]
         if not is_real(array) or array.shape != shape:
             problems.append(
                 Diagnostic(
@@ -158,6 +161,19 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
                     "--shape, where the model leaves the axis open",
                 )
             )
+            continue
+        if rows:
+            if not check_ids(array, rows):
+                problems.append(
+                    Diagnostic(
+                        "E-input-range",
+                        f"not all are whole numbers from {-rows} to {rows - 1}",
+                        f"input {name}",
+                        "these are numbers of a table's rows; give those of the model's vocabulary",
+                    )
+                )
+                continue
+            arrays[name] = one_hot(array, rows)
             continue
         array = to_float32(array)
         # A comparison with NaN is false, so NaN is refused here too. The offending values are
@@ -240,11 +256,12 @@ def _check_interface(artifact: Artifact) -> None:
     """Refuse an artifact whose manifest and program name different inputs or outputs."""
     main = artifact.secure_module.main
     program = {
-        op.attrs["name"]: (op.attrs["shape"], op.attrs["owner"], op.attrs["lo"], op.attrs["hi"])
+        op.attrs["name"]: tuple(op.attrs[k] for k in ("shape", "owner", "lo", "hi", "rows"))
         for op in main.walk("secure.input")
     }
     manifest = {
-        i["name"]: (tuple(i["shape"]), i["owner"], i["lo"], i["hi"]) for i in artifact.inputs
+        i["name"]: (tuple(i["shape"]), i["owner"], i["lo"], i["hi"], i.get("rows", 0))
+        for i in artifact.inputs
     }
     opened = {op.attrs["name"]: op.attrs["owner"] for op in main.walk("secure.reveal")}
     if program != manifest or opened != {o["name"]: o["owner"] for o in artifact.outputs}:
@@ -340,6 +357,17 @@ def compare(
     return Comparison(engine, rows)
 
 
+_ONNXRUNTIME_TYPES = {
+    f"tensor({name})": np.dtype(numpy)
+    for name, numpy in {
+        "bool": "bool",
+        "double": "float64",
+        "float16": "float16",
+        **{f"{s}int{bits}": f"{s}int{bits}" for s in ("", "u") for bits in (8, 16, 32, 64)},
+    }.items()
+}
+
+
 def _onnxruntime(model: PathLike, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs of a model by name. onnxruntime's own messages may show values and are left out."""
     import onnxruntime
@@ -351,7 +379,8 @@ def _onnxruntime(model: PathLike, inputs: Mapping[str, Array]) -> dict[str, Arra
             os.fspath(model), options, providers=["CPUExecutionProvider"]
         )
         names = [o.name for o in session.get_outputs()]
-        feeds = {n: np.asarray(a, np.float32) for n, a in inputs.items()}
+        types = {i.name: _ONNXRUNTIME_TYPES.get(i.type, np.float32) for i in session.get_inputs()}
+        feeds = {n: np.asarray(a).astype(types.get(n, np.float32)) for n, a in inputs.items()}
         return dict(zip(names, session.run(names, feeds), strict=True))
     # Its errors have no common class but Exception.
     except Exception as error:

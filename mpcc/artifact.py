@@ -75,6 +75,8 @@ _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
 _OUTPUT_FIELDS = ("name", "shape", "owner")
+_ROWS = "rows"
+"""Of inputs that are shared as one-hot rows along their last axis: how many places these have."""
 _DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
 """Of outputs that are no numbers; the others have no field ``dtype``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -202,8 +204,8 @@ class Artifact:
             protocol: name of the protocol.
             phi: what analysis chose and this file discloses, as JSON values.
             disclosed: float constants of the model that stand in the program in the clear, as text.
-            inputs: per input ``name``, ``shape``, ``owner``, ``lo``, ``hi`` (range enforced); other
-                keys are left out.
+            inputs: per input ``name``, ``shape``, ``owner``, ``lo``, ``hi`` (range enforced), and
+                ``rows`` of an input of one-hot rows; other keys are left out.
             outputs: per output ``name``, ``shape``, ``owner``, likewise; ``dtype`` ``bool`` of
                 truth values and ``i64`` of positions.
             cost: the public prediction, ``mpcc.cost.Cost.to_json()``.
@@ -229,7 +231,10 @@ class Artifact:
             "formats": dict(FormatOptions().public() if formats is None else formats),
             "disclosed": list(disclosed),
             "program_sha256": hashes["program.pb"],
-            "inputs": [{key: i[key] for key in _INPUT_FIELDS} for i in inputs],
+            "inputs": [
+                {key: i[key] for key in _INPUT_FIELDS} | ({_ROWS: i[_ROWS]} if i.get(_ROWS) else {})
+                for i in inputs
+            ],
             "outputs": [
                 {key: o[key] for key in _OUTPUT_FIELDS}
                 | ({"dtype": o["dtype"]} if o.get("dtype") in _DTYPES else {})
@@ -348,7 +353,7 @@ class Artifact:
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
-        """Per input: name, shape, owner, lo, hi."""
+        """Per input: name, shape, owner, lo, hi; rows of one that is shared as one-hot rows."""
         return list(self._manifest["inputs"])
 
     @property
@@ -578,9 +583,12 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         for item in manifest[key]:
             need(isinstance(item, dict), key)
             dtype = {"dtype"} & set(item) if key == "outputs" else set()
-            need(set(item) == {*known, *dtype}, key)
+            rows = {_ROWS} & set(item) if key == "inputs" else set()
+            need(set(item) == {*known, *dtype, *rows}, key)
             need(not dtype or (isinstance(item["dtype"], str) and item["dtype"] in _DTYPES), key)
             need(_is_name(item["name"]) and _is_shape(item["shape"]), key)
+            need(not rows or (type(item[_ROWS]) is int and item[_ROWS] > 0), key)
+            need(not rows or item["shape"][-1:] == [item[_ROWS]], key)
             known_owners = {*manifest["owners"], *(("public",) if key == "inputs" else ())}
             need(isinstance(item["owner"], str) and item["owner"] in known_owners, key)
             need(all(_is_number(item[bound]) for bound in set(known) & {"lo", "hi"}), key)

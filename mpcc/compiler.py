@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -28,10 +28,11 @@ from mpcc.options import CompileOptions, calibration_samples, check_batches, che
 from mpcc.version import VERSION
 
 if TYPE_CHECKING:
-    from mpcc.frontend.importer import Imported
+    from mpcc.frontend.importer import Disclosed, Imported
     from mpcc.ir.core import Module
     from mpcc.passes.analyse import Analysis
     from mpcc.passes.base import Checkpoint
+    from mpcc.passes.rules.patterns import Found
 
 __all__ = ["Batches", "Compiled", "batch_path", "compile", "output_paths", "phi_of"]
 
@@ -326,6 +327,7 @@ class _Model:
         constants: its weights by name.
         samples: calibration data as inputs of the model.
         checkpoint: of all its stages.
+        patterns: functions that were recognised by the values of constants.
     """
 
     size: int | None
@@ -334,6 +336,15 @@ class _Model:
     constants: Mapping[str, Array]
     samples: Sequence[Mapping[str, Array]]
     checkpoint: Checkpoint
+    patterns: Sequence[Found] = ()
+
+    def disclosed(self) -> Iterator[Disclosed]:
+        """Constants of the model that everybody learns."""
+        from mpcc.frontend.importer import Disclosed
+
+        yield from self.imported.disclosed
+        for found in filter(lambda found: found.told, self.patterns):
+            yield Disclosed(found.title, found.loc, found.told, None)
 
 
 class _Compiler:
@@ -397,6 +408,7 @@ class _Compiler:
         from mpcc.frontend.onnx.loader import import_onnx
         from mpcc.passes import pipeline
         from mpcc.passes.base import Checkpoint, Manager, Result
+        from mpcc.passes.recognise import recognised
 
         chosen = self.options
         checkpoint = Checkpoint(DIALECTS, self.dump_after, self.dump)
@@ -404,13 +416,18 @@ class _Compiler:
         with checkpoint.timed(pipeline.IMPORT):
             imported = import_onnx(source, chosen.shapes, chosen.owners, chosen.weights, size)
         checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
-        module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+        patterns: Sequence[Found] = ()
+        if chosen.formats.disclose != "none":
+            with checkpoint.timed("find-patterns"):
+                patterns = recognised(imported.module, imported.constants)
+        passes = pipeline.to_tensor([found.row for found in patterns])
+        module = Manager(passes, checkpoint).run(imported.module)
         constants = checkpoint.constants(imported.constants)
         shapes = {port.name: port.shape for port in imported.inputs}
         samples: Sequence[Mapping[str, Array]] = ()
         if calibration is not None:
             samples = calibration_samples(calibration, shapes, imported.batched)
-        return _Model(size, imported, module, constants, samples, checkpoint)
+        return _Model(size, imported, module, constants, samples, checkpoint, patterns)
 
     def analyse(self, model: _Model) -> Analysis:
         """Choose the number formats."""
@@ -447,6 +464,7 @@ class _Compiler:
         from mpcc.protocols import lower_program
 
         chosen, checkpoint, module = self.options, model.checkpoint, model.module
+        phi = replace(phi, patterns=tuple(found.row for found in model.patterns))
         if not chosen.keep_names:
             module = Manager(pipeline.PUBLISH, checkpoint).run(module)
 
@@ -474,7 +492,7 @@ class _Compiler:
             protocol=self.protocol.name,
             phi=phi.public(),
             formats=chosen.formats.public(),
-            disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in imported.disclosed)),
+            disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in model.disclosed())),
             inputs=[op.attrs for op in secure.main.walk("secure.input")],
             outputs=[asdict(port) for port in imported.outputs],
             # Networks that everybody knows: the user's own is not a matter of the program.

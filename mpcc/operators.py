@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mpcc import cost as costs
+from mpcc.accuracy import FRACTION, Accuracy, accuracies
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.frontend.onnx.model import MAX_OPSET, MIN_OPSET
 from mpcc.frontend.onnx.support import Support, operators
@@ -79,6 +80,7 @@ _ROWS = {"axes": np.array([1])}
 _WEIGHT = np.full((_SIDE, _SIDE), 0.5, np.float32)
 _LESS = (onnx.helper.make_node("Less", ["a", "b"], ["c"]),)
 _BITS = (*_LESS, onnx.helper.make_node("Less", ["b", "a"], ["d"]))
+_INSIDE = (onnx.helper.make_node("HardSigmoid", ["x"], ["c"]),)
 _CHANNELS = np.full(16, 0.5, np.float32)
 _KERNEL = np.full((16, 16, 3, 3), 0.5, np.float32)
 
@@ -94,13 +96,57 @@ PROBES: Mapping[str, Probe] = {
         + ("Round", "Shrink", "Sign", "ThresholdedRelu"),
         _UNARY,
     ),
+    **dict.fromkeys(
+        ("Acosh", "Asinh", "Atanh", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "Selu")
+        + ("Sigmoid", "Sin", "Sinh", "Softplus", "Tanh"),
+        Probe(opset=20),
+    ),
+    "Atan": Probe(before=_INSIDE, operands=("c",), what="within 1"),
+    "Mish": Probe(opset=22),
+    "SwiGLU": Probe(_TWO, opset=28),
+    "Swish": Probe(opset=24),
     **dict.fromkeys(("Add", "Max", "Mean", "Min", "Mul", "PRelu", "Sub", "Sum"), _BINARY),
     **dict.fromkeys(("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _COMPARISON),
     **dict.fromkeys(("And", "Or", "Xor"), _LOGIC),
     **dict.fromkeys(
         ("ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
-        + ("ReduceSumSquare",),
+        + ("ReduceSumSquare", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"),
         _REDUCE,
+    ),
+    **dict.fromkeys(("Log", "Reciprocal", "Softsign", "Sqrt", "Tan"), _UNARY),
+    **dict.fromkeys(("LogSoftmax", "LpNormalization", "Softmax"), Probe(what=f"rows of {_SIDE}")),
+    "GroupNormalization": Probe(
+        _POOL, dict.fromkeys("sb", _CHANNELS), {"num_groups": 4}, what="4 groups", opset=21
+    ),
+    "InstanceNormalization": Probe(_POOL, dict.fromkeys("sb", _CHANNELS), what="16 x 16"),
+    "LRN": Probe(_POOL, attrs={"size": 5}, what="of 5"),
+    "LayerNormalization": Probe(constants=dict.fromkeys("sb", _WEIGHT[0]), what=f"rows of {_SIDE}"),
+    "MeanVarianceNormalization": Probe(attrs={"axes": [1]}, what=f"rows of {_SIDE}"),
+    "RMSNormalization": Probe(constants={"s": _WEIGHT[0]}, what=f"rows of {_SIDE}", opset=23),
+    **{
+        op: Probe(
+            {"x": (4, 1, 16)},
+            {"w": np.full((1, 16 * n, 16), 0.1, np.float32)}
+            | {"r": np.full((1, 16 * n, 16), 0.1, np.float32)},
+            {"hidden_size": 16},
+            what="4 steps of 16",
+            per_result=True,
+        )
+        for op, n in (("RNN", 1), ("GRU", 3), ("LSTM", 4))
+    },
+    "Attention": Probe(
+        dict.fromkeys("qkv", (1, 1, 16, 16)), what="16 x 16", per_result=True, opset=23
+    ),
+    "RotaryEmbedding": Probe(
+        {"x": (1, 4, 16, 16)}, dict.fromkeys("cs", np.full((1, 16, 8), 0.5, np.float32)), opset=23
+    ),
+    "Gather": Probe(
+        {"i": (_SIDE,)},
+        {"t": _WEIGHT},
+        before=(onnx.helper.make_node("Cast", ["i"], ["c"], to=_INT64),),
+        operands=("t", "c"),
+        what=f"secret ones of {_SIDE}",
+        per_result=True,
     ),
     "ArgMax": Probe(attrs={"axis": 1}, what=f"rows of {_SIDE}", kind=_INT64),
     "ArgMin": Probe(attrs={"axis": 1}, what=f"rows of {_SIDE}", kind=_INT64),
@@ -112,7 +158,7 @@ PROBES: Mapping[str, Probe] = {
     "Conv": Probe(_POOL, {"w": _KERNEL}, {"pads": [1, 1, 1, 1]}, per_result=True),
     "ConvTranspose": Probe(_POOL, {"w": _KERNEL}, per_result=True),
     "CumSum": Probe(constants={"axis": np.array(1)}),
-    "Div": Probe(constants={"w": np.float32(0.5)}),
+    "Div": Probe(_TWO, what="of two secrets"),
     "Einsum": Probe(_TWO, attrs={"equation": "ij,jk->ik"}, what="ij,jk->ik", per_result=True),
     "Gemm": Probe(constants={"w": _WEIGHT}, per_result=True),
     "GlobalAveragePool": Probe(_POOL),
@@ -174,7 +220,7 @@ def _model(op: str, probe: Probe) -> bytes:
     helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
     operands = list(probe.operands or (*probe.inputs, *probe.constants))
     schema = onnx.defs.get_schema(op, probe.opset)
-    results = ["result"] if schema.min_output == 1 else ["result", "positions"]
+    results = ["result"] if schema.min_output <= 1 else ["result", "positions"]
     nodes = [*probe.before, helper.make_node(op, operands, results, name=_NODE, **probe.attrs)]
     kinds = dict(zip(results, (probe.kind, _INT64), strict=False))
     if probe.kind == float_:
@@ -241,15 +287,24 @@ def table(protocol: str = "rep3") -> list[tuple[Support, Price | None]]:
 
 
 def to_json(protocol: str = "rep3") -> list[dict[str, Any]]:
-    """The table as JSON values: the fields of :class:`Support`, and ``cost`` or null.
+    """The table as JSON values: the fields of :class:`Support`, ``cost`` and ``error`` or null.
+
+    ``error`` is of smooth functions: proved and measured, at ``fraction_bits``.
 
     Raises:
         MpccError: as :func:`prices`.
     """
+    errors = accuracies()
     return [
-        dataclasses.asdict(s) | {"cost": None if p is None else dataclasses.asdict(p)}
+        dataclasses.asdict(s)
+        | {"cost": None if p is None else dataclasses.asdict(p)}
+        | {"error": None if s.domain else _error_json(errors.get(s.name))}
         for s, p in table(protocol)
     ]
+
+
+def _error_json(error: Accuracy | None) -> dict[str, float | int] | None:
+    return None if error is None else dataclasses.asdict(error) | {"fraction_bits": FRACTION}
 
 
 def tables(protocol: str = "rep3") -> list[Table]:
@@ -265,8 +320,9 @@ def tables(protocol: str = "rep3") -> list[Table]:
     bad = Table(title="ONNX operators that are not supported on computed values")
     for shown in (good, bad):
         shown.add_column("ONNX operator", no_wrap=True)
-    for column in ("supported", "bytes per element", "rounds"):
+    for column in ("supported", "bytes per element", "rounds", f"error, 2^-{FRACTION}"):
         good.add_column(column)
+    errors = accuracies()
     for column in ("why not", "instead"):
         bad.add_column(column)
     family = ""
@@ -278,11 +334,24 @@ def tables(protocol: str = "rep3") -> list[Table]:
             shown.add_row(Text(s.family, "bold"))
             family = s.family
         if shown is good:
-            shown.add_row(name, s.note + (f"; not: {s.refused}" if s.refused else ""), *_shown(p))
+            shown.add_row(
+                name,
+                s.note + (f"; not: {s.refused}" if s.refused else ""),
+                *_shown(p),
+                _error(None if s.domain else errors.get(s.name)),
+            )
         else:
             why = "only on constants" if s.status == "constants" else s.note
             shown.add_row(name, why, s.refused)
     return [good, bad]
+
+
+def _error(error: Accuracy | None) -> str:
+    """Proved and measured, in units of the format."""
+    if error is None:
+        return ""
+    proved, measured = (e * 2.0**FRACTION for e in (error.proved, error.measured))
+    return f"< {proved:.2f}, saw {measured:.2f}"
 
 
 def _shown(p: Price | None) -> tuple[str, str]:

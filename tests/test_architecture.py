@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mpcc"
 NATIVE = ROOT / "runtime_native"
 
-GROUND = {"errors", "ir", "options", "files", "artifact", "cost"}
+GROUND = {"errors", "ir", "approximations", "options", "files", "artifact", "cost"}
 #: These five never import one another; api brings them together.
 MIDDLE = {"frontend", "protocols", "passes", "emit", "runtime"}
 
@@ -29,19 +29,23 @@ MIDDLE = {"frontend", "protocols", "passes", "emit", "runtime"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "ir": {"errors"},
+    # Certified approximations of functions: numbers, no programs.
+    "approximations": {"errors", "ir"},
     "options": {"errors", "ir"},
     "files": {"errors"},
     "artifact": {"errors", "ir", "files"},
     "cost": {"errors", "ir"},
     "frontend": GROUND,
     "protocols": GROUND,
-    "passes": GROUND,
+    "passes": GROUND | {"approximations"},
     "emit": GROUND,
     "runtime": GROUND | {"_native"},
     "compiler": GROUND | MIDDLE | {"version"},
     "api": GROUND | MIDDLE | {"compiler", "operators", "verify_program", "version"},
     # The table of `mpcc ops`: compiles a model per operator to count what it costs.
-    "operators": GROUND | {"frontend", "passes", "protocols"},
+    "operators": GROUND | {"accuracy", "frontend", "passes", "protocols"},
+    # Lowers and simulates every smooth function.
+    "accuracy": GROUND | {"passes"},
     # The leak checker: lowers again what the compiler lowered.
     "verify_program": GROUND | MIDDLE | {"version"},
     "version": set(),

@@ -124,6 +124,7 @@ def test_same_formats_same_artifacts_whatever_the_weights(formats, calibration, 
             kept = replace(found.phi, frac=phi[1]["frac"], weight_frac=phi[1]["weight_frac"])
             table = tuple((i, b) for i, b in phi[1]["ranges"])
             kept = replace(kept, ranges=table, weight_bits=phi[1]["weight_bits"])
+            kept = replace(kept, coarse=phi[1].get("coarse", 0))
             return replace(found, phi=kept)
 
         monkeypatch.setattr(analysis_module, "analyse", keep)

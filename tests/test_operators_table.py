@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mpcc import operators
+from mpcc.accuracy import FRACTION, accuracies
 from mpcc.cli import app
 from mpcc.frontend.onnx.fold import FOLDABLE
 from mpcc.frontend.onnx.model import MAX_OPSET, MIN_OPSET
@@ -15,8 +16,11 @@ from mpcc.frontend.onnx.support import operators as support
 from mpcc.operators import PROBES, WIDTH, price
 from mpcc.protocols import protocol_named
 
-#: Only move elements, or give constants; they have no probe because nothing can be sent.
+#: Only move elements, or give constants, or are what their subgraphs are: they have no probe.
 SILENT = {
+    "If",
+    "Loop",
+    "Scan",
     "CenterCropPad",
     "Compress",
     "Concat",
@@ -26,7 +30,6 @@ SILENT = {
     "Expand",
     "EyeLike",
     "Flatten",
-    "Gather",
     "GatherElements",
     "GatherND",
     "Identity",
@@ -67,7 +70,7 @@ def test_every_operator_has_a_row_and_a_reason():
     assert by_status["yes"] | by_status["partly"] == OPERATORS.keys()
     assert by_status["constants"] == FOLDABLE - OPERATORS.keys()
     assert "NonZero" in by_status["constants"]
-    assert {"Loop", "LSTM", "GridSample", "StringSplit"} <= by_status["no"]
+    assert {"DeformConv", "GridSample", "StringSplit"} <= by_status["no"]
 
 
 def test_every_supported_operator_has_a_probe_or_sends_nothing():
@@ -92,6 +95,16 @@ def test_a_relu_costs_what_the_protocol_says():
     assert 32 < found.bytes_per_element < 32 + 2 * WIDTH
 
 
+def test_errors_of_functions():
+    """Measured errors are within the proved ones, and these within two units."""
+    found = accuracies()
+    assert found.keys() <= OPERATORS.keys()
+    for name, error in found.items():
+        assert 0 < error.measured <= error.proved <= 2 * 2.0**-FRACTION, name
+        # Looser than this, and something is counted twice.
+        assert error.proved <= 1.6 * error.measured, name
+
+
 def test_the_command(monkeypatch):
     prices = {"Relu": operators.Price(1.5, 4, "operand", "")}
     monkeypatch.setattr(operators, "prices", lambda protocol="rep3": prices)
@@ -101,8 +114,10 @@ def test_the_command(monkeypatch):
     assert rows["Relu"]["cost"] == {
         "bytes_per_element": 1.5, "rounds": 4, "per": "operand", "what": "",
     }  # fmt: skip
-    assert rows["Exp"]["status"] == "constants"
-    assert rows["Exp"]["cost"] is None
+    assert rows["Acos"]["status"] == "constants"
+    assert rows["Acos"]["cost"] is None
+    assert rows["Relu"]["error"] is None
+    assert rows["Tanh"]["error"]["fraction_bits"] == 16
     text = CliRunner().invoke(app, ["ops"]).stdout
     assert "ThresholdedRelu" in text
     assert "secure.negative" in text

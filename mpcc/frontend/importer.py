@@ -242,12 +242,22 @@ def suggestion(name: str, known: set[str]) -> str:
 
 
 class Builder:
-    """Builds the tensor module of one model."""
+    """Builds the tensor module of one model.
+
+    Attributes:
+        node: label of the node that is being imported.
+        computed: names of weights that were computed from others: fit for no public attribute.
+        masks: by name of constants that hold -inf, the node that used them first. A program that
+            needs one of them is refused (:meth:`not_finite`).
+    """
 
     def __init__(self) -> None:
         self.module = Module("tensor")
         self.constants: dict[str, Array] = {}
         self.disclosed: list[Disclosed] = []
+        self.node = ""
+        self.masks: dict[str, str] = {}
+        self.computed: set[str] = set()
         self._weights: dict[str, Value] = {}
         self._names: set[str] = set()
 
@@ -302,14 +312,24 @@ class Builder:
                 array = np.ascontiguousarray(operand.array, np.float32)
             array = array.reshape(operand.array.shape)
             if not np.isfinite(array).all():
-                raise Unsupported(
-                    f"the constant {name} has elements that are not finite binary32 numbers",
-                    "fixed-point numbers have no infinity and no NaN: repair the model's weights",
-                )
+                # A mask may be of -inf; what is made of it at a softmax is finite.
+                if not (array < np.inf).all():
+                    raise self.not_finite(name)
+                self.masks[name] = self.node
             attrs = {"name": name, "shape": array.shape, "owner": operand.owner}
             self._weights[name] = self.module.main.append(tensor.Weight, (), attrs).result
             self.constants[name] = array
+        if operand.derived and not operand.restated:
+            self.computed.add(name)
         return self._weights[name]
+
+    @staticmethod
+    def not_finite(name: str) -> Unsupported:
+        """Why a constant cannot be a weight."""
+        return Unsupported(
+            f"the constant {name} has elements that are not finite binary32 numbers",
+            "fixed-point numbers have no infinity and no NaN: repair the model's weights",
+        )
 
     def name(self, wanted: str) -> str:
         """``wanted``, changed if the model itself uses this name."""

@@ -50,10 +50,13 @@ class Rounding:
     Attributes:
         unit: one unit of the activations' format, 2^-frac: bound of a truncation's error.
         constant_error: bound of the encoding error of a constant.
+        coarse: how far below the larger of two numbers their maximum may be, where comparisons
+            leave out low bits.
     """
 
     unit: float
     constant_error: float
+    coarse: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Enclosure:
     inner: float = 0.0
 
 
-def widen(x: Interval, error: float) -> Interval:
+def widen(x: Interval, error: float | Array) -> Interval:
     """Bounds of values that differ from x by ``error`` and by the rounding of a binary64 sum."""
     slack = error + _SLACK * np.maximum(np.abs(x.lo), np.abs(x.hi))
     return Interval(x.lo - slack, x.hi + slack)

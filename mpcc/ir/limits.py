@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CONV_SIZE",
     "MAX_ELEMENTS",
     "MAX_FRACTION",
+    "MAX_HARMONICS",
     "MAX_ITEMS",
     "MAX_LIST",
     "MAX_NESTING",
@@ -50,6 +51,7 @@ LIMITS = {
     "MAX_BUFFER_BYTES": Limit(1 << 40, "bytes of a value"),
     "MAX_BLOCKS": Limit(64, "blocks of a carry table"),
     "MAX_FRACTION": Limit(512, "fraction bits of an input or output"),
+    "MAX_HARMONICS": Limit(128, "harmonics of a function"),
     "MAX_CONV_SIZE": Limit(1 << 24, "an axis, stride, dilation, pad or group count of a conv"),
 }
 """All limits by name, in the order in which tables show them."""
@@ -66,4 +68,5 @@ MAX_PLANES = LIMITS["MAX_PLANES"].value
 MAX_BUFFER_BYTES = LIMITS["MAX_BUFFER_BYTES"].value
 MAX_BLOCKS = LIMITS["MAX_BLOCKS"].value
 MAX_FRACTION = LIMITS["MAX_FRACTION"].value
+MAX_HARMONICS = LIMITS["MAX_HARMONICS"].value
 MAX_CONV_SIZE = LIMITS["MAX_CONV_SIZE"].value

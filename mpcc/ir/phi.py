@@ -16,7 +16,16 @@ import numpy as np
 
 from mpcc.errors import MpccError
 
-__all__ = ["BITS_MAX", "BITS_MIN", "DEFAULT_RING", "DISCLOSE", "POLICIES", "FormatOptions", "Phi"]
+__all__ = [
+    "BITS_MAX",
+    "BITS_MIN",
+    "DEFAULT_RING",
+    "DISCLOSE",
+    "MAX_COARSE",
+    "POLICIES",
+    "FormatOptions",
+    "Phi",
+]
 
 POLICIES = ("proved", "guarded", "observed")
 """How ranges are known: by proof, observed with clamps that make the rest certain, observed."""
@@ -41,7 +50,14 @@ DEFAULT_RING = 64
 
 RINGS = (32, 64)
 
-_RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS, _OP_BITS = 1, 2, 6, 6, 24
+_RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS, _OP_BITS, _PATTERN_BITS = 1, 2, 6, 6, 24, 8
+_COARSE_BITS = 4
+
+MAX_COARSE = (1 << _COARSE_BITS) - 1
+"""Most bits that a comparison may leave out."""
+
+_OPTIONAL = ("others", "patterns", "coarse")
+"""What stands in JSON only where there is any."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +219,11 @@ class Phi:
         clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
         others: ops that are computed in the other ring, as the user asked; in JSON only where
             there are any.
+        patterns: (op, op of the operand, pattern) of functions that were recognised by the values
+            of constants, numbered before they were replaced (:mod:`mpcc.passes.recognise`); in JSON
+            only where there are any.
+        coarse: lowest bits that relu and maximum leave out of their comparisons; in JSON only if it
+            is not 0.
     """
 
     policy: str
@@ -214,6 +235,8 @@ class Phi:
     ranges: tuple[tuple[int, int], ...] = ()
     clamps: tuple[tuple[int, int], ...] = ()
     others: tuple[int, ...] = ()
+    patterns: tuple[tuple[int, int, int], ...] = ()
+    coarse: int = 0
 
     def __post_init__(self) -> None:
         def small(value: Any, lo: int, hi: int) -> bool:
@@ -226,6 +249,7 @@ class Phi:
             and small(self.frac, 0, 62)
             and small(self.weight_frac, 0, 62)
             and small(self.weight_bits, BITS_MIN, BITS_MAX)
+            and small(self.coarse, 0, MAX_COARSE)
         )
         for table in (self.inputs, self.ranges, self.clamps):
             good = good and all(
@@ -234,6 +258,14 @@ class Phi:
             numbers = [op for op, _ in table]
             good = good and numbers == sorted(set(numbers))
         good = good and all(small(op, 0, 1 << _OP_BITS) for op in self.others)
+        good = good and all(
+            small(source, 0, 1 << _OP_BITS)
+            and small(op, source + 1, 1 << _OP_BITS)
+            and small(pattern, 0, (1 << _PATTERN_BITS) - 1)
+            for op, source, pattern in self.patterns
+        )
+        ends = [row[0] for row in self.patterns]
+        good = good and ends == sorted(set(ends))
         if not good or list(self.others) != sorted(set(self.others)):
             raise MpccError.of("E-phi-format", "the formats are malformed or out of range")
 
@@ -249,14 +281,18 @@ class Phi:
         ranges = _RANGE_BITS * (min(1, len(self.ranges)) if shared else len(self.ranges))
         clamps = _RANGE_BITS * len(self.clamps) + (len(self.ranges) if self.clamps else 0)
         others = _OP_BITS * (len(self.others) + 1) if self.others else 0
+        patterns = (2 * _OP_BITS + _PATTERN_BITS) * len(self.patterns)
+        patterns += _OP_BITS if patterns else 0
         fixed = _POLICY_BITS + _RING_BITS + 2 * _FRAC_BITS + _RANGE_BITS
-        return fixed + _RANGE_BITS * len(self.inputs) + ranges + clamps + others + 1
+        fixed += _COARSE_BITS if self.coarse else 0
+        return fixed + _RANGE_BITS * len(self.inputs) + ranges + clamps + others + patterns + 1
 
     def public(self) -> dict[str, Any]:
         """What an artifact records: the attributes by name."""
         found = asdict(self)
-        if not self.others:
-            del found["others"]
+        for key in _OPTIONAL:
+            if not found[key]:
+                del found[key]
         return found
 
     def to_json(self) -> str:
@@ -277,16 +313,19 @@ class Phi:
             raise bad from None
         if not isinstance(data, dict):
             raise bad
-        others = data.pop("others", None)
-        if set(data) != {f.name for f in fields(cls)} - {"others"} or others == []:
+        wanted = {f.name for f in fields(cls)}
+        if not wanted - set(_OPTIONAL) <= set(data) <= wanted:
             raise bad
-        for key in ("inputs", "ranges", "clamps"):
-            table = data[key]
+        if any(key in data and not data[key] for key in _OPTIONAL):
+            raise bad
+        for key, length in {"inputs": 2, "ranges": 2, "clamps": 2, "patterns": 3}.items():
+            table = data.get(key, [])
             if not isinstance(table, list) or not all(
-                isinstance(row, list) and len(row) == 2 for row in table
+                isinstance(row, list) and len(row) == length for row in table
             ):
                 raise bad
-            data[key] = tuple((row[0], row[1]) for row in table)
-        if not isinstance(others, list | None):
+            data[key] = tuple(map(tuple, table))
+        others = data.get("others", [])
+        if not isinstance(others, list):
             raise bad
-        return cls(**data, others=tuple(others or ()))
+        return cls(**{**data, "others": tuple(others)})

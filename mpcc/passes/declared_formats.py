@@ -63,9 +63,9 @@ class _Declared(Ranges):
         bounds = self.inputs.ranges
         return UniformIntervals(self.module, frac, weight_frac, bounds, self.weight_range)
 
-    def formats(self, frac: int, weight_frac: int) -> Phi:
+    def formats(self, frac: int, weight_frac: int, coarse: int = 0) -> Phi:
         if self.options.value_range is None:
-            return super().formats(frac, weight_frac)
+            return super().formats(frac, weight_frac, coarse)
         promised = max(_bits(self.options.value_range), BITS_MIN)
         intervals = self.intervals(frac, weight_frac)
         ranged = {i for i, _ in self.ranged()}

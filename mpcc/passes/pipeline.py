@@ -1,6 +1,6 @@
 """The order of the compiler's passes, as literal lists.
 
-import · ``TENSOR`` · analyse · ``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
+import · :func:`to_tensor` · analyse · ``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.recognise import Recognise
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
-__all__ = ["IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure"]
+__all__ = ["IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure", "to_tensor"]
 
 IMPORT = "import"
 """Name of the stage before the first pass."""
@@ -37,10 +38,15 @@ TENSOR: Sequence[Pass] = (
     FoldConstants(),
     SwapReluMaxpool(),
 )
-"""On the imported model, before ranges and formats are chosen."""
+"""What needs nothing but the architecture, before ranges and formats are chosen."""
 
 PUBLISH: Sequence[Pass] = (StripNames(),)
 """After the analysis, whose messages and private report speak of the model's own names."""
+
+
+def to_tensor(patterns: Sequence[tuple[int, int, int]]) -> Sequence[Pass]:
+    """On the imported model; ``patterns`` are those of Phi."""
+    return (Recognise(tuple(patterns)), *TENSOR)
 
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
@@ -55,6 +61,7 @@ def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
 
 STAGES: Sequence[str] = (
     IMPORT,
+    Recognise.name,
     *(p.name for p in (*TENSOR, *PUBLISH)),
     *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )

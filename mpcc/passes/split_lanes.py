@@ -21,8 +21,12 @@ _INTERACTIVE: Mapping[type[Operation], int] = {
     secure.Select: 1,
     secure.FromBit: 1,
     secure.Clamp: 4,
+    secure.Fourier: 1,
 }
 """Elementwise ops that parties send messages for, and how many of the single ones each is."""
+
+_SINGLE = 4
+"""Words of messages per lane of a single one (a select); a function has 2 for every harmonic."""
 
 _LOCAL = (
     secure.Add,
@@ -77,7 +81,7 @@ class _Region:
         axes: common axes, with their sizes.
         ops: in program order.
         work: interactive lanes.
-        lanes: of the largest interactive op.
+        lanes: of the largest interactive op, in lanes of a single one.
     """
 
     axes: set[tuple[int, int]]
@@ -90,6 +94,8 @@ class _Region:
         self.ops.append(op)
         if op.definition in _INTERACTIVE:
             lanes = element_count(_shape(op.results[0]))
+            if op.definition is secure.Fourier:
+                lanes *= max(2 * len(op.attrs["cos"]) // _SINGLE, 1)
             self.work += _INTERACTIVE[op.definition] * lanes
             self.lanes = max(self.lanes, lanes)
 
@@ -248,10 +254,10 @@ class SplitLanes(Pass):
     one slice's messages travel while the next is computed.
 
     Assumes: a secure module of one function. A *region* is made of truncations, comparisons,
-    selects and clamps, and of sums, slices and pads between them, that act on every slice along an
-    axis alone (batch or channels, for a pool). A region is split if it is large and does at least
-    an eighth of the interactive work; it must take no bits from outside, give none, and not work on
-    a slice already.
+    functions, selects and clamps, and of sums, slices and pads between them, that act on every
+    slice along an axis alone (batch or channels, for a pool). A region is split if it is large and
+    does at least an eighth of the interactive work; it must take no bits from outside, give none,
+    and not work on a slice already.
     Messages keep their total size up to the rounding of bit planes to bytes; rounds stay.
 
     Before::

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mpcc.artifact import Artifact, atomic_write
 from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir.encodings import encoded
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.runtime import native
 from mpcc.runtime.certificates import issue
@@ -141,14 +142,18 @@ class Session:
         """One run, with keys of its own.
 
         Args:
-            inputs: float32 arrays by input name, in the program's shapes and ranges.
+            inputs: float32 arrays by input name, in the program's shapes and ranges; numbers of
+                rows may be given in place of one-hot rows.
 
         Raises:
             MpccError: a party failed; names it and the step. The session is over then.
+            ValueError: numbers of rows that a table does not have.
         """
         if self._endpoint is None:
             raise MpccError.of("E-session-closed", "the session is not open")
-        data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in inputs.items()}
+        ports = {port["name"]: port for port in self.artifact.inputs}
+        given = {n: encoded(np.asarray(a), ports.get(n, {})) for n, a in inputs.items()}
+        data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in given.items()}
         outputs = self._guard("running", lambda: self._endpoint.run(data))
         return Run(self.artifact.decoded(outputs))
 

@@ -140,6 +140,7 @@ def _check_interface(artifact: Artifact) -> Iterator[Diagnostic]:
     """Inputs are those of the secure program, outputs those of the tensor program."""
     inputs = [
         {key: op.attrs[key] for key in (*_PORTS, "lo", "hi")}
+        | ({"rows": op.attrs["rows"]} if op.attrs["rows"] else {})
         for op in artifact.secure_module.main.walk("secure.input")
     ]
     outputs = outputs_of(artifact.tensor_module)

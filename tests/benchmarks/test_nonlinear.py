@@ -1,18 +1,19 @@
 """The models with functions of secrets compute what they say."""
 
 import math
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from benchmarks import functions
+from benchmarks import nonlinear
 from benchmarks.cases import CASES
-from benchmarks.functions import FUNCTIONS, INPUT_NAME
+from benchmarks.nonlinear import FUNCTIONS, INPUT_NAME
 
 ERF = np.vectorize(math.erf)
 
-REFERENCES = {
+REFERENCES: dict[str, Any] = {
     "exp": np.exp,
     "reciprocal": lambda x: 1 / x,
     "sqrt": np.sqrt,
@@ -39,18 +40,18 @@ def test_a_function_is_the_one_that_its_name_says(name):
     lo, hi = function.bounds
     assert x.min() >= np.float32(lo)
     assert x.max() <= np.float32(hi)
-    found = run(functions.function_model(function), x)
+    found = run(nonlinear.function_model(function), x)
     np.testing.assert_allclose(found, REFERENCES[name](x.astype(np.float64)), rtol=1e-5, atol=1e-6)
     assert CASES[name].group == "functions"
 
 
 def test_the_bert_layer_ends_in_a_layer_norm_of_its_own_width():
-    x = functions.bert_inputs(1, seed=1)[0]
-    y = run(functions.bert_layer(), x)
+    x = nonlinear.bert_inputs(1, seed=1)[0]
+    y = run(nonlinear.bert_layer(), x)
     assert y.shape == x.shape == (1, 128, 768)
     np.testing.assert_allclose(y.mean(-1), 0, atol=1e-5)
     np.testing.assert_allclose(y.var(-1), 1, atol=1e-3)
     # A token changes the others: attention is there.
     moved = x.copy()
     moved[0, 0] = -moved[0, 0]
-    assert np.abs(run(functions.bert_layer(), moved)[0, 1:] - y[0, 1:]).max() > 1e-4
+    assert np.abs(run(nonlinear.bert_layer(), moved)[0, 1:] - y[0, 1:]).max() > 1e-4

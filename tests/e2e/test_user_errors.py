@@ -78,9 +78,9 @@ def world(compiled, tmp_path_factory):
     node_model(
         folder / "unsupported.onnx",
         [
-            helper.make_node("Sin", ["x"], ["a"], name=names[0]),
+            helper.make_node("Acos", ["x"], ["a"], name=names[0]),
             helper.make_node("Mystery", ["a"], ["b"], name=names[1], domain="com.example"),
-            helper.make_node("Cos", ["b"], ["y"], name=names[2]),
+            helper.make_node("Asin", ["b"], ["y"], name=names[2]),
         ],
     )
     node_model(
@@ -188,7 +188,7 @@ CASES = {
     "artifact-missing": ("run {dir}/no.mpcc -i {data}", "E-file-missing", "mpcc compile"),
     "artifact-folder": ("inspect {dir}/folder.mpcc", "E-file-missing", "not a file"),
     "artifact-cut": ("inspect {dir}/cut.mpcc", "E-artifact", "cut.mpcc", "compile the model"),
-    "artifact-model": ("cost {model}", "E-artifact", "A.onnx", "compile the model"),
+    "artifact-model": ("cost {model}", "E-artifact", "A.onnx", "an ONNX model", "mpcc compile"),
     "artifact-version": ("run {dir}/future.mpcc -i {data}", "E-artifact-version", "99", "again"),
     "artifact-hash": ("simulate {dir}/swapped.mpcc -i {data}", "E-artifact-hash", "secure.mpcc"),
     "inspect-party": ("inspect {art} --party 1", "E-option-party", "--party", "--stage party"),

@@ -91,6 +91,11 @@ def every_op() -> Module:
         for v, clone in ((fused.results[0], body2), (fused.results[2], _copy(body2)))
     ]
     total = w("add", again[0].results[0], again[1].results[0])
+    rows: dict[str, AttrValue] = {"period": 33, "multiplier": -3, "precision": 9, "ring": 32}
+    rows_of = [w("harmonics", total, first=f, rows=n, **rows) for f, n in ((0, 1), (1, 3))]
+    series: dict[str, AttrValue] = {"cos": (5, -6), "sin": (-7, 0), "coefficient_frac": 3}
+    turn = w("fourier", total, *rows_of, period=64, multiplier=5, precision=12, **series)
+    total = w("add", total, w("cast", turn))
     opened = w("transfer", total, to="client", step="reveal_0/open", loc="reveal_0")
     w("output", w("decode", opened, frac=16), name="y")
     small = w("weight", name="w32", shape=(), ring=32, place="model")

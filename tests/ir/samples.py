@@ -1,5 +1,6 @@
 """A module per level that holds every operator of the level, for tests of what is derived."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -293,6 +294,38 @@ def _where(c, a, b):
     return [c * a + (1 - c) * b]
 
 
+def _each(f):
+    """A function of a number, for every element."""
+    return lambda x: [np.array([f(v) for v in np.ravel(x)]).reshape(np.shape(x))]
+
+
+_GELU_TANH = _each(
+    lambda v: v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v * v * v)))
+)
+_SMALL, _LARGE = Operand((3, 7)), Operand((3, 9), lo=-60.0, hi=60.0)
+"""Numbers that no function needs to compare, and numbers in both of its tails."""
+
+
+def _softmax(axis):
+    """Powers of e over their sum."""
+    return lambda x: [math.e**x / np.expand_dims(sum(np.moveaxis(math.e**x, axis, 0)), axis)]
+
+
+def _log_softmax(axis):
+    return lambda x: [np.log(_softmax(axis)(x)[0])]
+
+
+def _normalize(axes, center, epsilon, exponent=0):
+    def reference(x):
+        count = math.prod(x.shape[a] for a in axes)
+        c = x - x.sum(axis=axes, keepdims=True) / count * center
+        squares = np.sum(c**2, axis=axes, keepdims=True) + epsilon
+        return [c * 2**exponent / squares**0.5]
+
+    attrs = {"axes": axes, "center": center, "epsilon": epsilon, "exponent": exponent}
+    return {"reference": reference, "attrs": attrs}
+
+
 _X = Operand((1, 4, 6, 5))
 _STEPS = Operand((3, 4), step=0.25)
 """Equal values occur, with a sign and at zero."""
@@ -387,8 +420,78 @@ ROWS: tuple[Row, ...] = (
     Row("scale", (Operand((3,), lo=0.0, hi=2.0**-8),), **_scale(65536.0)),
     Row("maximum", (_STEPS, Operand((4,), step=0.25)), lambda a, b: [(a + b + abs(a - b)) / 2]),
     Row("maximum", (Operand((2, 1)), weight(3)), lambda a, b: [(a + b + abs(a - b)) / 2]),
+    Row(
+        "lookup",
+        (Operand((2, 3), lo=-4.0, hi=3.0, step=1.0), weight(4, 2)),
+        lambda ids, table: [np.stack([table[int(i)] for i in ids.flat]).reshape(2, 3, 2)],
+    ),
+    Row(
+        "lookup",
+        (Operand((3,), lo=-5.0, hi=4.0, step=1.0), Operand((5, 2))),
+        lambda ids, table: [np.stack([table[int(i)] for i in ids])],
+    ),
+    Row(
+        "lookup",
+        (Operand((), lo=-1.0, hi=0.0, step=1.0), weight(1, 3)),
+        lambda ids, table: [table[0]],
+    ),
     Row("relu", (Operand((2, 5)),), lambda x: [np.where(x > 0, x, 0)]),
     Row("relu", (Operand((5,), lo=-0.0, hi=0.0),), lambda x: [np.zeros(5)]),
+    *(
+        Row(name, (operand,), _each(f), attrs)
+        for name, f, attrs in (
+            ("sigmoid", lambda v: 1 / (1 + math.exp(-v)), {}),
+            ("tanh", math.tanh, {}),
+            ("erf", math.erf, {}),
+            ("gelu", lambda v: v * (1 + math.erf(v / math.sqrt(2))) / 2, {"approximate": "none"}),
+            ("silu", lambda v: v / (1 + math.exp(-v)), {}),
+            ("mish", lambda v: v * math.tanh(math.log1p(math.exp(v))), {}),
+            ("softplus", lambda v: math.log1p(math.exp(v)), {}),
+            ("elu", lambda v: v if v > 0 else math.exp(v) - 1, {}),
+            ("sin", math.sin, {}),
+            ("cos", math.cos, {}),
+        )
+        for operand in (_SMALL, _LARGE)
+    ),
+    Row("gelu", (_SMALL,), _GELU_TANH, {"approximate": "tanh"}),
+    Row("gelu", (_LARGE,), _GELU_TANH, {"approximate": "tanh"}),
+    Row("softplus", (Operand((), lo=-60.0, hi=60.0),), _each(lambda v: np.logaddexp(0, v))),
+    Row("exp", (_SMALL,), _each(math.exp)),
+    Row("exp", (Operand((3, 7), lo=-60.0, hi=-1.0),), _each(math.exp)),
+    Row("exp", (Operand((3, 7), lo=-60.0, hi=5.0),), _each(math.exp)),
+    Row("atan", (_SMALL,), _each(math.atan)),
+    Row("atan", (Operand((3, 7), lo=-15.0, hi=15.0),), _each(math.atan)),
+    *(
+        Row(name, (operand,), _each(f), attrs)
+        for name, f, attrs in (
+            ("reciprocal", lambda v: v**-1.0, {}),
+            ("rsqrt", lambda v: v**-0.5, {"epsilon": 0.0}),
+            ("sqrt", lambda v: v**0.5, {}),
+            ("log", lambda v: math.log2(v) / math.log2(math.e), {}),
+        )
+        for operand in (Operand((3, 7), lo=1.5, hi=9.0), Operand((5,), lo=20.0, hi=100.0))
+    ),
+    Row("reciprocal", (Operand((3, 5), lo=-7.0, hi=-1.5),), _each(lambda v: v**-1.0)),
+    Row(
+        "rsqrt",
+        (Operand((3, 5), lo=1.5, hi=4.0),),
+        _each(lambda v: (v + 0.25) ** -0.5),
+        {"epsilon": 0.25},
+    ),
+    Row(
+        "div",
+        (Operand((2, 1, 5)), Operand((3, 1), lo=2.0, hi=8.0)),
+        lambda a, b: [a * (b**-1.0)[None]],
+    ),
+    Row("div", (weight(3), Operand((2, 3), lo=-9.0, hi=-2.0)), lambda a, b: [a[None] * b**-1.0]),
+    Row("softmax", (_SMALL,), _softmax(1), {"axis": 1}),
+    Row("softmax", (Operand((7, 2), lo=-40.0, hi=40.0),), _softmax(0), {"axis": 0}),
+    Row("softmax", (Operand((2, 1, 3)),), _softmax(1), {"axis": 1}),
+    Row("log_softmax", (_SMALL,), _log_softmax(1), {"axis": 1}),
+    Row("log_softmax", (Operand((7, 2), lo=-9.0, hi=9.0),), _log_softmax(0), {"axis": 0}),
+    Row("normalize", (Operand((3, 16), lo=-8.0, hi=8.0),), **_normalize((1,), True, 1e-3, 2)),
+    Row("normalize", (Operand((2, 3, 2, 5)),), **_normalize((1, 3), True, 2.0, 1)),
+    Row("normalize", (Operand((9, 2), lo=2.0, hi=8.0),), **_normalize((0,), False, 0.0)),
     Row("floor", (Operand((3, 4), lo=-3.0, hi=3.0, step=0.5),), lambda x: [x - x % 1]),
     Row("floor", (Operand((8,), lo=-0.9, hi=0.9),), lambda x: [np.where(x < 0, -1, 0)]),
     Row("clip", (Operand((4, 5), lo=-9.0, hi=9.0),), **_clip(0.0, 6.0)),
@@ -540,6 +643,10 @@ def secure_module() -> Module:
     y = o("truncate", o("shift_left", y, amount=3, width=20), amount=3, width=17, rounding="exact")
     y = o("select", o("negative", y), y, invert=True, width=17)
     y = o("clamp", y, lo=-256, hi=255, width=9)
+    series: dict[str, Any] = {"cos": (3, -4), "sin": (0, 5), "coefficient_frac": 4}
+    z = o("fourier", y, period=20, precision=6, constant=-7, multiplier=-3, error=0.25,
+          ring=32, width=15, **series)  # fmt: skip
+    o("reveal", z, name="turn", owner="client")
     y = o("pad", y, low=(0, 0, 1, 0), high=(0, 0, 0, 1), value=-256)
     y = o("slice", y, starts=(0, 0, 1, 0), limits=(1, 2, 5, 4), strides=(1, 1, 2, 2))
     y = o("concat", y, y, axis=1)
@@ -591,6 +698,9 @@ def party_module() -> Module:
     z = o("transpose", y, perm=(1, 0))
     y = o("matmul", y, z, y, z)
     y = o("reduce_sum", o("gather", y, axis=1, indices=(1, 1, 0)), axes=(0,))
+    angle: dict[str, Any] = {"period": 20, "multiplier": 3, "precision": 6}
+    m = o("harmonics", y, first=1, rows=2, ring=32, **angle)
+    o("fourier", y, m, cos=(3,), sin=(-4,), coefficient_frac=4, **angle)
     y = o("transfer", y, to="client", step="reveal")
     o("output", o("decode", y, frac=12), name="y")
     return o.module

@@ -254,6 +254,16 @@ def test_empty_tensors():
     assert apply("truncate", {"amount": 2, "width": 9}, [sec(x.shape)], x)[1].shape == (0, 3)
 
 
+#: A function of one harmonic.
+TURN = {
+    "cos": (1,),
+    "sin": (1,),
+    "coefficient_frac": 3,
+    "period": 9,
+    "precision": 8,
+    "width": 20,
+}
+
 BAD = [
     ("add", {"width": 20}, [sec((2,)), sec((3,))], "do not fit"),
     ("add", {"width": 20}, [sec((2,)), sec((2,), frac=9)], "do not fit"),
@@ -313,6 +323,21 @@ BAD = [
     ("gather", {"axis": 0, "indices": (-1,)}, [sec((2,))], "indices -1 to -1"),
     ("gather", {"axis": 0, "indices": (0,) * 65537}, [sec((2,))], "at most 65536 indices"),
     ("from_bit", {}, [sec((2,))], "needs bits"),
+    ("fourier", TURN, [BitType((2,))], "needs a secure tensor"),
+    ("fourier", TURN | {"cos": (), "sin": ()}, [sec((2,))], "1 to 128 harmonics"),
+    ("fourier", TURN | {"cos": (1,) * 129, "sin": (1,) * 129}, [sec((2,))], "not 129"),
+    ("fourier", TURN | {"sin": (1, 2)}, [sec((2,))], "1 coefficients of cosines, but 2"),
+    ("fourier", TURN | {"period": 0}, [sec((2,))], "period of 0 bits"),
+    ("fourier", TURN | {"period": 33}, [sec((2,), ring=32, width=9)], "period of 33 bits"),
+    ("fourier", TURN | {"multiplier": 1 << 31}, [sec((2,))], "multiplier 2147483648"),
+    ("fourier", TURN | {"precision": 31, "width": 63}, [sec((2,))], "31 fraction bits"),
+    ("fourier", TURN | {"precision": 16, "ring": 32}, [sec((2,))], "32 fraction bits"),
+    ("fourier", TURN | {"precision": 1, "coefficient_frac": 34}, [sec((2,))], "do not suit"),
+    ("fourier", TURN | {"precision": 30, "coefficient_frac": 0}, [sec((2,))], "do not suit"),
+    ("fourier", TURN | {"cos": (1 << 31,)}, [sec((2,))], "are too large"),
+    ("fourier", TURN | {"cos": (1 << 25,), "sin": (-1,)}, [sec((2,))], "33554432, -1"),
+    ("fourier", TURN | {"constant": 1 << 20}, [sec((2,))], "constant 1048576"),
+    ("fourier", TURN | {"error": float("nan")}, [sec((2,))], "not negative and finite"),
     ("pad", {"low": (1,), "high": (0,)}, [BitType((2,))], "needs a secure tensor"),
     ("concat", {"axis": 0}, [sec((2,)), BitType((2,))], "needs a secure tensor"),
     ("concat", {"axis": 0}, [], "needs an operand"),

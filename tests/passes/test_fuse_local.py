@@ -224,4 +224,4 @@ def test_regions_are_elementwise_of_one_place_phase_and_depth():
                 assert issubclass(definition, PartyOperation)
                 assert definition.elementwise
                 assert place_of(op.result.type) == step.place
-    assert count == 3
+    assert count == 4

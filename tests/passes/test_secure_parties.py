@@ -5,7 +5,7 @@ import pytest
 
 from mpcc.ir.interp import fixed, party, real
 from mpcc.ir.phi import FormatOptions
-from mpcc.ir.types import SecureType
+from mpcc.ir.types import BitType, SecureType
 from mpcc.passes.analyse import analyse
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols.lowering import lower_program
@@ -33,7 +33,7 @@ def test_simulator_with_coins_equals_the_parties(seed, policy):
     coins = {}
     for i, coin in lowered.coins.items():
         type_ = module.main.ops[i].result.type
-        assert isinstance(type_, SecureType)
+        assert isinstance(type_, SecureType | BitType)
         coins[i] = coin.read(values, type_.shape)
     have = fixed.simulate(module, weights, inputs, coins)
     assert not have.overflows

@@ -6,9 +6,10 @@ Given the run's coins, what the parties open is bit-exact what the simulator com
 import numpy as np
 import pytest
 
+from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import fixed, party
 from mpcc.ir.phi import FormatOptions
-from mpcc.ir.types import SecureType
+from mpcc.ir.types import BitType, SecureType
 from mpcc.passes.analyse import analyse
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols.lowering import lower_program
@@ -31,12 +32,15 @@ def test_parties_compute_what_the_simulator_does(row):
     session = party.Session(lowered.party, weights, party.SeededKeys(3), keep=keep)
     for seed in range(2):
         inputs, _ = row.named(row.arrays(np.random.default_rng(seed), ends=seed == 0), "v")
-        run = session.run(inputs, keep=keep)
+        # What the client shares: of numbers that look up rows, one-hot rows.
+        ports = {op.attrs["name"]: op.attrs for op in module.main.walk("secure.input")}
+        shared = {name: encoded(array, ports[name]) for name, array in inputs.items()}
+        run = session.run(shared, keep=keep)
         values = {**session.setup.values, **run.values}
         coins = {}
         for i, coin in lowered.coins.items():
             type_ = module.main.ops[i].result.type
-            assert isinstance(type_, SecureType)
+            assert isinstance(type_, SecureType | BitType)
             coins[i] = coin.read(values, type_.shape)
         have = fixed.simulate(module, weights, inputs, coins)
         assert not have.overflows

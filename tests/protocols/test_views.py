@@ -10,10 +10,10 @@ import itertools
 import numpy as np
 import pytest
 
-from mpcc.ir.ops import party
+from mpcc.ir.ops import party, secure
 from mpcc.ir.types import COMPUTE_PLACES
-from mpcc.protocols.base import Add3, Pair
-from mpcc.protocols.rep3 import bits, cast, comparison, linear, select, sharing, truncation
+from mpcc.protocols.base import Add3, Pair, Rep
+from mpcc.protocols.rep3 import bits, cast, comparison, fourier, linear, select, sharing, truncation
 from mpcc.protocols.rep3.carry import Plan
 from mpcc.protocols.rep3.sharing import ROLES
 from tests.protocols.tiny import (
@@ -169,6 +169,46 @@ def test_truncate_stochastic(monkeypatch, role, amount, kind):
     check(monkeypatch, 4, role, record, secrets, settings=1)
 
 
+def two_summands(ring, values, fixed, zero):
+    """As :func:`additive`, with a party whose summand is zero, which is known."""
+    one, other = (i for i in range(3) if i != zero)
+
+    def secrets(place):
+        groups = []
+        for first in fixed:
+            group = []
+            for value in values:
+                parts = [0, 0, 0]
+                # The receiver's own summand is the fixed one.
+                here, there = (other, one) if COMPUTE_PLACES[other] == place else (one, other)
+                parts[here], parts[there] = first, (value - first) % (1 << ring)
+                group.append(tuple(parts))
+            groups.append(group)
+        if COMPUTE_PLACES[zero] == place:
+            return [[parts for group in groups for parts in group]]
+        return groups
+
+    return secrets
+
+
+@pytest.mark.parametrize("zero", range(3))
+@pytest.mark.parametrize("role", [0, 3])
+@pytest.mark.parametrize("into", [0, 2])
+def test_truncate_two_summands(monkeypatch, role, into, zero):
+    """A summand that is known to be zero is not sent, whatever its role."""
+
+    def record(r, parts):
+        x = Add3(r.add3(parts).parts, COMPUTE_PLACES[zero])
+        if not into:
+            return truncated(4, 1, parts, r, truncation.stochastic(r.builder, x, 1))
+        share = cast.truncate_into(r.builder, x, 1, into)
+        share, expected = truncated(4, 1, parts, r, share)
+        return share, lambda env: expected(env) % (1 << into)
+
+    secrets = two_summands(4, range(-3, 4), (0, 11), zero)
+    check(monkeypatch, 4, role, record, secrets, settings=1, result=into or 4)
+
+
 @pytest.mark.parametrize("kind", [pytest.param("add3", marks=pytest.mark.slow), "rep"])
 def test_truncate_exact(monkeypatch, kind):
     def record(r, parts):
@@ -225,6 +265,53 @@ def test_narrow(monkeypatch):
 
     secrets = replicated(4, range(-8, 8), ((0, 0), (3, 9), (15, 8)))
     check(monkeypatch, 4, 0, record, secrets, result=2)
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", range(3))
+@pytest.mark.parametrize(
+    ("ring", "to", "period", "count"), [(3, 3, 2, 1), (3, 2, 3, 2), (2, 4, 2, 1)]
+)
+@pytest.mark.parametrize("kind", ["add3", "rep", "early"])
+def test_fourier(monkeypatch, role, ring, to, period, count, kind):
+    """All values of the ring, from replicated, additive and early shares, into another ring."""
+    given = {
+        "cos": (5, -3)[:count],
+        "sin": (-2, 4)[:count],
+        "coefficient_frac": 1,
+        "precision": 2,
+        "period": period,
+        "constant": 3,
+        "multiplier": 3,
+        "ring": to,
+        "width": 1,
+    }
+    attrs = secure.Fourier.complete(given)
+
+    def record(r, parts):
+        x = (r.add3 if kind == "add3" else r.rep)(parts)
+        if kind == "early":
+            q0, q1, q2 = ROLES[0]
+            pair = comparison.pair_of(r.builder, x, (q0, q1, q2))
+            x = Rep(x.own, x.next, pair)
+        share = sharing.reshare(r.builder, fourier.fourier(r.builder, attrs, x))
+        value = np.full(r.lanes, signed(sum(parts) % (1 << ring), ring), np.int64)
+        coin = r.builder.coin
+
+        def expected(env):
+            context = secure.Context(to, coin.read(env, (r.lanes,)))
+            return secure.Fourier.evaluate(attrs, context, value) % (1 << to)
+
+        return share, expected
+
+    values = range(1 << ring)
+    if kind == "add3":
+        secrets = additive(ring, values, (0, (1 << ring) - 1))
+    else:
+        secrets = replicated(ring, values, ((0, 0), (3, 1)))
+    check(monkeypatch, ring, role, record, secrets, settings=1, result=to)
 
 
 # --- select --------------------------------------------------------------------------------------

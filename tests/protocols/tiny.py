@@ -15,7 +15,7 @@ import numpy as np
 from mpcc.ir.bitslice import from_words, to_words
 from mpcc.ir.core import Function, Value
 from mpcc.ir.ops import party, party_base
-from mpcc.ir.types import COMPUTE_PLACES, BitsType, RingType
+from mpcc.ir.types import COMPUTE_PLACES, BitsType, RingType, element_count
 from mpcc.protocols.base import Add3, Builder, PairBit, Rep, component
 from mpcc.protocols.roles import FixedRole
 
@@ -66,9 +66,13 @@ class Recording:
         for op in self.function.walk("party.draw_ring", "party.draw_bits"):
             type_ = op.result.type
             assert isinstance(type_, BitsType | RingType)
-            bits = type_.planes if isinstance(type_, BitsType) else type_.ring
+            bits = type_.planes if isinstance(type_, BitsType) else self.words(type_) * type_.ring
             found[op.attrs["key"], op.attrs["stream"]] = bits
         return found
+
+    def words(self, type_):
+        """Words that a ring value has per lane: rows of a value of one axis more."""
+        return element_count(type_.shape) // self.lanes
 
     def evaluate(self, coins):
         """All values; ``coins`` gives one word per lane for every (key, stream)."""
@@ -80,7 +84,13 @@ class Recording:
             args = [env[v] for v in op.operands]
             if op.definition in (party.DrawRing, party.DrawBits):
                 words = coins[op.attrs["key"], op.attrs["stream"]]
-                env[op.result] = words if isinstance(type_, RingType) else pack(words, type_)
+                if isinstance(type_, RingType):
+                    mask = np.uint64((1 << type_.ring) - 1)
+                    shifts = [np.uint64(type_.ring * j) for j in range(self.words(type_))]
+                    rows = [(words >> shift) & mask for shift in shifts]
+                    env[op.result] = np.stack(rows).reshape(type_.shape)
+                else:
+                    env[op.result] = pack(words, type_)
                 continue
             types = [v.type for v in op.operands]
             result = party_definition(op).evaluate(op.attrs, types, type_, *args)
@@ -97,12 +107,13 @@ class Recording:
                 continue
             type_ = op.result.type
             if isinstance(type_, BitsType):
-                words, bits = unpack(env[op.result], type_), type_.planes
+                rows, bits = [unpack(env[op.result], type_)], type_.planes
             else:
                 assert isinstance(type_, RingType)
-                words, bits = env[op.result], type_.ring
-            total |= words << np.uint64(used)
-            used += bits
+                rows, bits = env[op.result].reshape(-1, self.lanes), type_.ring
+            for words in rows:
+                total |= words << np.uint64(used)
+                used += bits
         return total, used
 
 

@@ -106,11 +106,33 @@ def gated(ring: int) -> Program:
     return p
 
 
+def curved(ring: int) -> Program:
+    """Functions of replicated, additive and early shares, a line added, truncated and opened."""
+    p, rng = Program(ring), np.random.default_rng(5)
+    x = p.input(rng.uniform(-1, 1, (2, 6)), 6, -1.0, 1.0, width=8)
+    w = p.weight(rng.integers(-30, 30, (6, 3)), 5, 6)
+    wave = {"cos": (9, -4), "sin": (-5, 3), "coefficient_frac": 4, "precision": 8, "ring": ring}
+    y = p.op("matmul", x, w, width=16, loc="dense")
+    z = p.op("fourier", y, period=17, width=20, **wave, loc="additive")
+    y = p.op("truncate", y, amount=5, width=12, loc="truncate")
+    line = p.op("scale", y, factor=77, frac=10, width=20, loc="line")
+    u = p.op("fourier", y, period=13, width=20, **wave, loc="early")
+    u = p.op("add", u, line, width=21, loc="line")
+    u = p.op("truncate", u, amount=9, width=13, loc="early/truncate")
+    p.op("reveal", u, name="sum", owner="client", loc="out")
+    v = p.op("fourier", x, period=9, width=20, **wave, loc="replicated")
+    v = p.op("truncate", v, amount=10, rounding="exact", width=12, loc="replicated/truncate")
+    p.op("reveal", v, name="exact", owner="model", loc="exact_out")
+    p.op("reveal", z, name="turned", owner="client", loc="turned_out")
+    return p
+
+
 PROGRAMS: Mapping[str, Callable[[int], Program]] = {
     "perceptron": perceptron,
     "wide": wide,
     "pooled": pooled,
     "gated": gated,
+    "curved": curved,
 }
 
 

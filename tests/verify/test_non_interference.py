@@ -47,8 +47,22 @@ from tests.passes.test_golden import CASES, Case
 DECLARED = FormatOptions(disclose="none", max_error=1.0)
 
 
+#: By the row: constants that parametrise an operator which it spells out; masks, of which all large
+#: ones count alike.
+KEPT = {
+    "layer norm spelled out": {"e"},
+    "rms norm spelled out": {"e"},
+    "softmax masked": {"m"},
+}
+
+#: Rows whose results are too large for a budget of one near a pole, whatever the weights.
+POLES = {"pow minus 3"}
+
 #: Operands that are divided by: what is smaller there makes a larger weight.
 DIVISORS = {("Div", 1), ("BatchNormalization", 4)}
+
+
+BUILT = {row.name: row.build(row.opsets[-1]) for row in ROWS if row.name in KEPT}
 
 
 def operands(proto: onnx.ModelProto, name: str) -> set[tuple[str, int]]:
@@ -62,10 +76,13 @@ def other_weights(model: bytes, seed: int, alike: bool = True) -> bytes:
     Constants that parametrise an operator (the value of a Pad) are part of the program and stay.
     """
     proto = onnx.load_from_string(model)
+    kept = next((names for row, names in KEPT.items() if model == BUILT[row]), set())
     rng = np.random.default_rng(seed)
     for initialiser in proto.graph.initializer:
         old = numpy_helper.to_array(initialiser)
         uses = operands(proto, initialiser.name)
+        if initialiser.name in kept:
+            continue
         if old.dtype.kind != "f" or any(i in PARAMETERS.get(op, ()) for op, i in uses):
             continue
         if uses & DIVISORS:
@@ -119,6 +136,7 @@ OPERATORS = [
         marks=() if FIRST[row.op] == row.name else pytest.mark.slow,
     )
     for row in ROWS
+    if row.name not in POLES
 ]
 MODELS = [*OPERATORS, pytest.param(tiny_conv(), id="tiny conv")]
 ABSOLUTE = FormatOptions(max_error=1.0)

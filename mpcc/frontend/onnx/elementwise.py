@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 import onnx
 
-from mpcc.frontend.importer import Array, Constant, Operand, type_of
+from mpcc.frontend.importer import Constant, Operand, type_of
 from mpcc.frontend.onnx.compose import (
     absolute,
     ceil,
@@ -18,18 +18,13 @@ from mpcc.frontend.onnx.compose import (
     maximum,
     minimum,
     negative,
-    power,
     scaled,
-    spread,
 )
-from mpcc.frontend.onnx.indexing import rearranged
 from mpcc.frontend.onnx.node import Node, Operator
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 
 __all__ = ["OPERATORS"]
-
-_MAX_EXPONENT = 16
 
 _REALS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 """Computed alike, with more digits than the narrowest has."""
@@ -54,47 +49,6 @@ def mul(node: Node) -> Operand:
     """Mul: numpy broadcasting; of two values, or of a value and a constant."""
     node.wide_integers()
     return node.emit(tensor.Mul, node.value(0), node.value(1))
-
-
-def div(node: Node) -> Operand:
-    """Div: by a constant, whose reciprocal its owner computes."""
-    node.no_integers()
-    divisor = node.operand(1)
-    if isinstance(divisor, Value):
-        node.refuse(
-            "division by a computed value",
-            "divide by a constant, or end the model before and divide at the answer's owner",
-        )
-    reciprocal = node.builder.derive(divisor, "reciprocal", _reciprocal)
-    return node.emit(tensor.Mul, node.value(0), reciprocal)
-
-
-def _reciprocal(array: Array) -> Array:
-    return np.asarray(1.0 / array.astype(np.float64))
-
-
-def pow_(node: Node) -> Operand:
-    """Pow: to whole public powers, by repeated squaring."""
-    node.no_integers()
-    numbers = node.parameters(1, "exponent")
-    for exponent in numbers:
-        if not (exponent.is_integer() and 1 <= exponent <= _MAX_EXPONENT):
-            node.refuse(
-                f"exponent {exponent}",
-                f"whole exponents from 1 to {_MAX_EXPONENT} are supported; others need "
-                "approximations",
-            )
-    # Broadcasting may make the result larger than the base.
-    shape = np.broadcast_shapes(node.shape(0), node.shape(1))
-    base = spread(node, node.value(0), shape)
-    if len(set(numbers)) == 1:
-        return power(node, base, int(numbers[0]))
-    # A power per exponent, of the elements that have it, put back in order.
-    given = np.broadcast_to(np.asarray(numbers).reshape(node.shape(1)), shape).reshape(-1)
-    places = [np.flatnonzero(given == e) for e in sorted(set(numbers))]
-    parts = [power(node, rearranged(node, base, at), int(given[at[0]])) for at in places]
-    order = np.argsort(np.concatenate(places)).reshape(shape)
-    return rearranged(node, node.emit(tensor.Concat, *parts, axis=0), order)
 
 
 def sum_(node: Node) -> Operand:
@@ -322,7 +276,6 @@ OPERATORS: Mapping[str, Operator] = {
     ),
     "Ceil": Operator(ceil_),
     "Clip": Operator(clip),
-    "Div": Operator(div, "computed divisors, computed integers"),
     "Floor": Operator(floor),
     "HardSigmoid": Operator(hard_sigmoid),
     "HardSwish": Operator(hard_swish),
@@ -333,7 +286,6 @@ OPERATORS: Mapping[str, Operator] = {
     "Mul": Operator(mul),
     "Neg": Operator(neg),
     "PRelu": Operator(prelu),
-    "Pow": Operator(pow_, f"exponents other than 1 to {_MAX_EXPONENT}, computed or not whole"),
     "Relu": Operator(relu),
     "Round": Operator(round_),
     "Shrink": Operator(shrink),

@@ -14,6 +14,7 @@ from mpcc.frontend.importer import Array, Operand, type_of
 from mpcc.frontend.onnx.compose import cut, maximum, minimum
 from mpcc.frontend.onnx.fold import evaluate
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.frontend.onnx.tokens import looked_up
 from mpcc.ir.core import Value
 from mpcc.ir.limits import MAX_LIST
 from mpcc.ir.ops import tensor
@@ -117,9 +118,11 @@ def _wrapped(node: Node, index: int, size: int) -> Array:
 
 
 def gather(node: Node) -> Operand:
-    """Gather: by public positions."""
+    """Gather: by public positions, or by secret ones as a product with one-hot rows."""
     shape = node.shape(0)
     axis = node.axis(node.integer("axis", 0), len(shape))
+    if isinstance(node.operand(1), Value):
+        return looked_up(node, axis)
     return gathered(node, node.value(0), axis, _wrapped(node, 1, shape[axis]))
 
 
@@ -325,7 +328,7 @@ OPERATORS: Mapping[str, Operator] = {
     "ArgMin": Operator(argmin, "positions as data of further operators"),
     "Compress": Operator(compress, "computed conditions", "axis"),
     "CumSum": Operator(cumsum, "a computed axis"),
-    "Gather": Operator(gather, "computed positions"),
+    "Gather": Operator(gather),
     "GatherElements": Operator(gather_elements, "computed positions"),
     "GatherND": Operator(gather_nd, "computed positions", "batch_dims"),
     "OneHot": Operator(one_hot, "a computed depth or values"),

@@ -26,9 +26,11 @@ __all__ = [
     "MAX_OPSET",
     "MIN_OPSET",
     "batched_inputs",
-    "element_types",
+    "infer",
+    "kinds_of",
     "load_model",
     "set_shapes",
+    "subgraphs",
 ]
 
 MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
@@ -42,6 +44,7 @@ MIN_OPSET = 7
 
 MAX_OPSET = 28
 """Newest version whose operators were all compared with ours; a newer one may mean other things."""
+
 
 def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     """Read a model with its external data and check all but its shapes.
@@ -159,8 +162,10 @@ def batched_inputs(model: onnx.ModelProto, shapes: Mapping[str, OpenShape]) -> f
     return frozenset(found)
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
-    """ONNX's element type of every tensor by name, as far as ONNX's inference knows it.
+def infer(model: onnx.ModelProto) -> onnx.GraphProto:
+    """The model's graph with the types that ONNX's inference knows, and without values of weights.
+
+    Its nodes are those of the model, in order; their subgraphs are whole.
 
     Args:
         model: from :func:`set_shapes`.
@@ -177,9 +182,27 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
         onnx.helper.make_tensor_value_info(i.name, i.data_type, list(i.dims))
         for i in model.graph.initializer
     )
-    inferred = onnx.shape_inference.infer_shapes(skeleton).graph
-    infos = (*inferred.input, *inferred.value_info, *model.graph.output)
-    return {i.name: int(i.type.tensor_type.elem_type) for i in infos}
+    graph.output.extend(model.graph.output)
+    return onnx.shape_inference.infer_shapes(skeleton).graph
+
+
+def kinds_of(graph: onnx.GraphProto) -> dict[str, int]:
+    """ONNX's element type of every tensor of a graph by name, as far as it is known.
+
+    Args:
+        graph: from :func:`infer`, or a subgraph of it.
+    """
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    return {i.name: int(i.type.tensor_type.elem_type) for i in infos} | {
+        i.name: int(i.data_type) for i in graph.initializer
+    }
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The subgraphs of a node, and theirs."""
+    for attribute in node.attribute:
+        for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+            yield from _graphs(graph)
 
 
 def _declare_outputs(model: onnx.ModelProto) -> None:

@@ -27,7 +27,14 @@ from mpcc.ir.types import Shape
 
 __all__ = ["Handler", "Node", "Operator", "node_label"]
 
-Handler: TypeAlias = Callable[["Node"], Operand | tuple[Operand, ...]]
+Handler: TypeAlias = Callable[["Node"], Operand | tuple[Operand | None, ...]]
+"""None: a result that could not be imported, for a reason that was reported already."""
+
+Body: TypeAlias = Callable[
+    ["Node", str, str, onnx.GraphProto, Sequence[Operand | None]], tuple[Operand | None, ...]
+]
+"""(node, attribute, scope, its subgraph, operands of its inputs) -> its outputs."""
+
 _T = TypeVar("_T")
 
 _INTEGERS = frozenset(
@@ -69,7 +76,8 @@ class Node:
         label: name in messages and in ``loc``.
         operands: one per input, None where an optional input is absent.
         used: per output, whether anything uses it.
-        output: name of the first output, from which names of derived constants are made.
+        output: name of the first output that has one, from which names of derived constants are
+            made.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class Node:
         operands: Sequence[Operand | None],
         used: Sequence[bool],
         kinds: Mapping[str, int],
+        body: Body | None = None,
     ) -> None:
         self.builder = builder
         self.proto = proto
@@ -88,8 +97,9 @@ class Node:
         self.label = node_label(proto)
         self.operands = operands
         self.used = used
-        self.output = str(proto.output[0])
+        self.output = next((str(o) for o in proto.output if o), self.label)
         self._kinds = kinds
+        self._body = body
         self._read: set[str] = set()
         self._attributes: dict[str, Any] = {
             a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute
@@ -262,6 +272,10 @@ class Node:
         """A list of floats."""
         return tuple(float(v) for v in self._attribute(name, list, None))
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of strings."""
+        return tuple(v.decode("utf-8", "replace") for v in self._attribute(name, list, None))
+
     def array(self, name: str) -> Array:
         """A tensor attribute."""
         proto = self._attribute(name, onnx.TensorProto, None)
@@ -269,6 +283,21 @@ class Node:
             return np.asarray(onnx.numpy_helper.to_array(proto))
         except Exception as error:
             self.refuse(f"attribute {name} is damaged: {error}")
+
+    def body(
+        self, name: str, scope: str, inputs: Sequence[Operand | None]
+    ) -> tuple[Operand | None, ...]:
+        """Import the subgraph of an attribute at this place; its outputs.
+
+        Args:
+            name: of the attribute.
+            scope: tells this copy of the subgraph from the node's others.
+            inputs: what its inputs are.
+        """
+        graph = self._attribute(name, onnx.GraphProto, None)
+        if self._body is None:
+            self.refuse("a subgraph")
+        return self._body(self, name, scope, graph, inputs)
 
     def listed(self, name: str, index: int, since: int) -> tuple[int, ...] | None:
         """Integers that are attribute ``name`` before opset ``since``, and input ``index`` from it.

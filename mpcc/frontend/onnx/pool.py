@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from mpcc.frontend.importer import Array, Operand, type_of
-from mpcc.frontend.onnx.compose import absolute, scaled
+from mpcc.frontend.onnx.compose import absolute, power, scaled
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.frontend.onnx.normal import real_power
 from mpcc.frontend.onnx.windows import Windows
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
@@ -70,15 +71,24 @@ def _sum_pool(node: Node, x: Value, windows: Windows) -> Value:
 
 
 def lp_pool(node: Node) -> Operand:
-    """LpPool: sums of absolute values (p = 1)."""
-    _only_absolute(node)
-    return _sum_pool(node, absolute(node, node.value(0)), Windows.of(node))
+    """LpPool: roots of sums of powers; of absolute values for p = 1."""
+    return _rooted(node, _sum_pool(node, _powers(node), Windows.of(node)))
 
 
-def _only_absolute(node: Node) -> None:
-    p = node.integer("p", 2)
-    if p != 1:
-        node.refuse(f"p = {p}", "only p = 1 is supported; other roots need approximations")
+_MOST_P = 8
+
+
+def _powers(node: Node) -> Value:
+    """Powers of absolute values."""
+    p, x = node.integer("p", 2), node.value(0)
+    if not 1 <= p <= _MOST_P:
+        node.refuse(f"p = {p}", f"p from 1 to {_MOST_P} is supported")
+    return power(node, absolute(node, x) if p % 2 else x, p)
+
+
+def _rooted(node: Node, total: Value) -> Value:
+    """The p-th root of a sum."""
+    return real_power(node, total, 1.0 / node.integer("p", 2))
 
 
 def _spatial_axes(node: Node) -> tuple[int, ...]:
@@ -101,18 +111,18 @@ def global_max_pool(node: Node) -> Operand:
 
 
 def global_lp_pool(node: Node) -> Operand:
-    """GlobalLpPool: sums of absolute values (p = 1)."""
-    _only_absolute(node)
-    x = absolute(node, node.value(0))
-    return node.emit(tensor.ReduceSum, x, axes=_spatial_axes(node), keepdims=True)
+    """GlobalLpPool: roots of sums of powers; of absolute values for p = 1."""
+    axes = _spatial_axes(node)
+    total = node.emit(tensor.ReduceSum, _powers(node), axes=axes, keepdims=True)
+    return _rooted(node, total)
 
 
 OPERATORS: Mapping[str, Operator] = {
     "AveragePool": Operator(average_pool, "more than three spatial axes"),
     "GlobalAveragePool": Operator(global_average_pool),
-    "GlobalLpPool": Operator(global_lp_pool, "p other than 1"),
+    "GlobalLpPool": Operator(global_lp_pool, f"p other than 1 to {_MOST_P}"),
     "GlobalMaxPool": Operator(global_max_pool),
-    "LpPool": Operator(lp_pool, "p other than 1; more than three spatial axes"),
+    "LpPool": Operator(lp_pool, f"p other than 1 to {_MOST_P}; more than three spatial axes"),
     "MaxPool": Operator(
         maxpool, "the output Indices; more than three spatial axes", "storage_order"
     ),

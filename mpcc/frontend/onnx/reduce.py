@@ -14,13 +14,13 @@ from mpcc.ir.define import Operation
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import element_count
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "axes_of", "reduced"]
 
 _AXES_INPUT = 18
 """Opset from which the axes are an input."""
 
 
-def _axes(node: Node, since: int = _AXES_INPUT) -> tuple[int, ...] | None:
+def axes_of(node: Node, since: int = _AXES_INPUT) -> tuple[int, ...] | None:
     """Axes to reduce, rising; None for none at all."""
     rank = len(node.shape(0))
     given, nothing = node.listed("axes", 1, since), node.integer("noop_with_empty_axes", 0)
@@ -30,9 +30,10 @@ def _axes(node: Node, since: int = _AXES_INPUT) -> tuple[int, ...] | None:
     return tuple(sorted(node.axes(given, rank)))
 
 
-def _reduce(
+def reduced(
     node: Node, definition: type[Operation], x: Value, axes: tuple[int, ...] | None
 ) -> Value:
+    """The reduction, with ``keepdims`` as the node says."""
     keepdims = bool(node.integer("keepdims", 1))
     # A scalar has no axes to reduce.
     if not axes:
@@ -43,44 +44,44 @@ def _reduce(
 def reduce_sum(node: Node) -> Operand:
     """ReduceSum: over any axes."""
     node.wide_integers()
-    return _reduce(node, tensor.ReduceSum, node.value(0), _axes(node, since=13))
+    return reduced(node, tensor.ReduceSum, node.value(0), axes_of(node, since=13))
 
 
 def reduce_mean(node: Node) -> Operand:
     """ReduceMean: over any axes."""
     node.no_integers()
-    x, axes = node.value(0), _axes(node)
+    x, axes = node.value(0), axes_of(node)
     count = int(np.prod([type_of(x).shape[a] for a in axes or ()], dtype=object))
-    return scaled(node, _reduce(node, tensor.ReduceSum, x, axes), 1.0 / count)
+    return scaled(node, reduced(node, tensor.ReduceSum, x, axes), 1.0 / count)
 
 
 def reduce_max(node: Node) -> Operand:
     """ReduceMax: over any axes; a tournament."""
-    return _reduce(node, tensor.ReduceMax, node.value(0), _axes(node))
+    return reduced(node, tensor.ReduceMax, node.value(0), axes_of(node))
 
 
 def reduce_min(node: Node) -> Operand:
     """ReduceMin: over any axes; a tournament."""
     x = negative(node, node.value(0))
-    return negative(node, _reduce(node, tensor.ReduceMax, x, _axes(node)))
+    return negative(node, reduced(node, tensor.ReduceMax, x, axes_of(node)))
 
 
 def reduce_l1(node: Node) -> Operand:
     """ReduceL1: sums of absolute values."""
-    return _reduce(node, tensor.ReduceSum, absolute(node, node.value(0)), _axes(node))
+    return reduced(node, tensor.ReduceSum, absolute(node, node.value(0)), axes_of(node))
 
 
 def reduce_sum_square(node: Node) -> Operand:
     """ReduceSumSquare: sums of squares."""
     node.wide_integers()
     x = node.value(0)
-    return _reduce(node, tensor.ReduceSum, node.emit(tensor.Mul, x, x), _axes(node))
+    return reduced(node, tensor.ReduceSum, node.emit(tensor.Mul, x, x), axes_of(node))
 
 
 def reduce_prod(node: Node) -> Operand:
     """ReduceProd: a tree of products; a round of products per doubling."""
     node.wide_integers()
-    x, axes, keepdims = node.value(0), _axes(node), node.integer("keepdims", 1)
+    x, axes, keepdims = node.value(0), axes_of(node), node.integer("keepdims", 1)
     if not axes:
         return x
     shape = type_of(x).shape

@@ -9,13 +9,18 @@ from types import ModuleType
 import onnx
 
 from mpcc.frontend.onnx import (
+    attention,
     compare,
+    control,
     einsum,
     elementwise,
+    functions,
     indexing,
     linear,
     nn,
+    normal,
     pool,
+    recurrent,
     reduce,
     resize,
     structure,
@@ -27,7 +32,9 @@ __all__ = ["OPERATORS", "Reason", "Support", "operators", "reason"]
 
 _FAMILIES: Mapping[str, ModuleType] = {
     "elementwise": elementwise,
+    "function": functions,
     "comparison": compare,
+    "quotient and normalisation": normal,
     "layer": nn,
     "pooling": pool,
     "reduction": reduce,
@@ -36,6 +43,9 @@ _FAMILIES: Mapping[str, ModuleType] = {
     "indexing": indexing,
     "resampling": resize,
     "einsum": einsum,
+    "recurrent": recurrent,
+    "attention": attention,
+    "control flow": control,
 }
 
 OPERATORS: Mapping[str, Operator] = {
@@ -80,14 +90,9 @@ _REASONS: Mapping[str, Reason] = {
     "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss": Reason(
         "training", "it is of training only", "export the model for inference"
     ),
-    "If Loop Scan SequenceMap": Reason(
-        "control flow",
-        "programs are straight: no branches and no loops",
-        "export with constant conditions and unrolled loops, or simplify the model (onnxsim)",
-    ),
     "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
     "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength "
-    "SplitToSequence": Reason(
+    "SequenceMap SplitToSequence": Reason(
         "sequence",
         "only tensors can be shared, no sequences and no optional values",
         "export with plain tensors (Split, Concat)",
@@ -97,24 +102,14 @@ _REASONS: Mapping[str, Reason] = {
         "only numbers can be shared",
         "do this step before, at the input's owner",
     ),
-    "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu LogSoftmax Log Mish "
-    "Reciprocal ReduceL2 ReduceLogSum ReduceLogSumExp Selu Sigmoid Sin Sinh Softmax Softplus "
-    "Softsign Sqrt SwiGLU Swish Tan Tanh": Reason(
-        "function", "no approximation of this function is offered", _LAST
-    ),
-    "GroupNormalization InstanceNormalization LRN LayerNormalization LpNormalization "
-    "MeanVarianceNormalization RMSNormalization": Reason(
-        "normalisation",
-        "its statistics are of secret data, and no approximation of their root is offered",
-        "train with BatchNormalization, whose statistics are constants",
-    ),
-    "Attention FlexAttention LinearAttention RotaryEmbedding": Reason(
+    "Acos Asin": Reason("function", "no approximation of this function is offered", _LAST),
+    "FlexAttention LinearAttention": Reason(
         "attention",
         "the operator is not supported",
         "export it as its parts: MatMul, Add, Mul and so on",
     ),
-    "CausalConvWithState GRU LSTM RNN": Reason(
-        "recurrent", "recurrent layers are not supported", "use convolutions over time"
+    "CausalConvWithState": Reason(
+        "recurrent", "this layer is not supported", "write it as Concat and Conv"
     ),
     "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul "
     "QuantizeLinear": Reason(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import MpccError
-from mpcc.ir import linear
+from mpcc.ir import harmonics, linear
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import secure
 from mpcc.ir.types import SecureType
@@ -84,13 +84,14 @@ def bound(
         type_ = op.result.type
         if op.definition is secure.Negative:
             (x,), (value,) = operands, op.operands
-            found = _sign(x, None if raw is None else _here(value, raw[index[value]]))
+            here = None if raw is None else _here(value, raw[index[value]])
+            found = _sign(x, here, _coarse(op))
         else:
             found = _rule(op, operands, weights, known)
         index[op.result] = i
         if raw is not None and isinstance(type_, SecureType):
             # Another run may be larger than this one by the spread.
-            size_here = np.abs(_here(op.result, raw[i])) + found.spread
+            size_here = np.minimum(np.abs(_here(op.result, raw[i])) + found.spread, found.size)
             found = _Known(size_here, found.error, found.spread)
         known[op.result] = found
     return outputs
@@ -103,11 +104,22 @@ def _here(value: Value, raw: Array) -> Array:
     return np.ldexp(raw.astype(np.float64), -type_.frac)
 
 
-def _sign(x: _Known, here: Array | None) -> _Known:
+def _coarse(bit: Op | None) -> float:
+    """How far above zero a number may be and still count as negative, in real units."""
+    if bit is None or bit.definition is not secure.Negative:
+        return 0.0
+    type_ = bit.operands[0].type
+    assert isinstance(type_, SecureType)
+    coarse: int = bit.attrs["coarse"]
+    return float(((1 << coarse) - 1) * 2.0**-type_.frac)
+
+
+def _sign(x: _Known, here: Array | None, coarse: float) -> _Known:
     """[x < 0]: it may differ where x is as near to zero as x may move; anywhere without a run."""
     size = 0.0 if here is None else np.abs(here)
 
-    def differs(move: Array) -> Array:
+    def differs(own: Array) -> Array:
+        move = own + coarse
         return ((move > 0) & (size <= move * _SLACK)).astype(np.float64)
 
     return _Known(np.ones_like(x.error), differs(x.error), differs(x.spread))
@@ -143,7 +155,8 @@ def _rule(
     unit = 2.0**-type_.frac
     if definition is secure.Input:
         size = np.full(type_.shape, max(abs(attrs["lo"]), abs(attrs["hi"])) + unit)
-        return _Known(size, np.full(type_.shape, unit / 2), np.zeros(type_.shape))
+        half = 0.0 if attrs["rows"] else unit / 2
+        return _Known(size, np.full(type_.shape, half), np.zeros(type_.shape))
     if definition is secure.Weight:
         size = np.abs(weights[attrs["name"]].astype(np.float64)) * unit
         return _Known(size, np.full(type_.shape, unit / 2), np.zeros(type_.shape))
@@ -153,7 +166,11 @@ def _rule(
         pair = _extreme(op)
         if pair is not None:
             a, b = (known[v] for v in pair)
-            return _Known(*(np.maximum(getattr(a, f), getattr(b, f)) for f in _FIELDS))
+            more = op.operands[1].op
+            assert more is not None
+            jump = _coarse(more.operands[0].op)
+            size, error, spread = (np.maximum(getattr(a, f), getattr(b, f)) for f in _FIELDS)
+            return _Known(size, error + jump, spread + jump)
         a, b = operands
         return _Known(a.size + b.size, a.error + b.error, a.spread + b.spread)
     (*_, x) = operands
@@ -166,10 +183,14 @@ def _rule(
         still = 0.0 if exact else unit
         spread = np.where(x.spread > 0, x.spread + moved, still)
         return _Known(x.size + unit, x.error + unit, spread)
+    if definition is secure.Fourier:
+        return _function(op, x)
     if definition is secure.Select:
         bit, value = op.operands
         if attrs["invert"] and bit.op is not None and bit.op.operands == [value]:
-            return x  # max(x, 0) moves by no more than x
+            # max(x, 0) moves by no more than x, or is a zero instead of something small
+            jump = _coarse(bit.op)
+            return _Known(x.size, x.error + jump, x.spread + jump)
         choice = known[bit]
         error = np.where(choice.error > 0, x.size, 0.0) + x.error
         return _Known(x.size, error, np.where(choice.spread > 0, x.size, 0.0) + x.spread)
@@ -187,6 +208,20 @@ def _rule(
         error = linear.pad_zero(x.error, low, high, unit / 2 if attrs["value"] else 0.0)
         return _Known(size, error, linear.pad_zero(x.spread, low, high))
     raise MpccError.of("E-bound-op", f"{op.name} has no error rule", op.loc)
+
+
+def _function(op: Op, x: _Known) -> _Known:
+    """A function moves by its slope times the operand's move, and has an error of its own."""
+    type_ = op.operands[0].type
+    assert isinstance(type_, SecureType)
+    slope, size = harmonics.slope(op.attrs) * 2.0**type_.frac, harmonics.size(op.attrs)
+    own = harmonics.fourier_error(op.attrs)
+
+    def moved(move: Array) -> Array:
+        return np.minimum(slope * move * _SLACK, 2 * size)
+
+    error = moved(x.error) + (own + op.attrs["error"])
+    return _Known(np.full(x.size.shape, size), error, moved(x.spread) + 2 * own)
 
 
 _FIELDS = ("size", "error", "spread")

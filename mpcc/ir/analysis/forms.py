@@ -124,7 +124,7 @@ def forms(function: Function, clamped: Collection[int] = ()) -> Forms:
         kind = kind_of(op)
         if kind is Kind.PRODUCT:
             demanded.update(factors(op))
-        elif kind is Kind.NONLINEAR:
+        elif kind.activates and not declaration(op).fine:
             demanded.update(op.operands)
     exact = _exact(function)
     while True:

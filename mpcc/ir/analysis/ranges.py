@@ -34,6 +34,7 @@ class Intervals:
         frac: fraction bits of the activations.
         weight_frac: fraction bits of the weights.
         inputs: enforced (lo, hi) of every input by name.
+        coarse: low bits that comparisons of maxima leave out.
     """
 
     def __init__(
@@ -43,9 +44,12 @@ class Intervals:
         frac: int,
         weight_frac: int,
         inputs: Mapping[str, tuple[float, float]],
+        coarse: int = 0,
     ) -> None:
         self.constants = constants
-        self.rounding = Rounding(2.0**-frac, 2.0 ** -(min(frac, weight_frac) + 1))
+        unit = 2.0**-frac
+        encoding = 2.0 ** -(min(frac, weight_frac) + 1)
+        self.rounding = Rounding(unit, encoding, ((1 << coarse) - 1) * unit)
         self.inputs = inputs
         self.values: dict[Value, Interval] = {}
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import exact
 from mpcc.ir.ops import secure
 from mpcc.ir.types import SecureType
@@ -54,7 +55,7 @@ class Simulation:
         outputs: decoded outputs by name, binary32 as the client gets them.
         raw_outputs: the raw values that are opened.
         overflows: ops whose values left their declared width.
-        coins: the coin array used at every stochastic truncation, by op index.
+        coins: the coin array used at every stochastic truncation and function, by op index.
         raw: raw result of every op by index, if asked for.
     """
 
@@ -117,13 +118,14 @@ def simulate(
     Args:
         module: a verified secure module.
         weights: raw words of the ``secure.weight`` ops, signed or not, by name.
-        inputs: real arrays of the ``secure.input`` ops, by name.
-        rounding: what coin g a stochastic truncation by ``a`` bits uses, per element:
+        inputs: real arrays of the ``secure.input`` ops, by name; numbers in place of one-hot rows.
+        rounding: what coin g a stochastic truncation by ``a`` bits, or a function of period 2^a,
+            uses, per element:
             ``floor``: 0; ``random``: uniform from a generator seeded with ``seed``; ``worst``:
             0 or 2^a - 1, whichever moves the value farther from the exact quotient (at least half
             a unit, so it alternates with the dropped bits; the largest error of every single
-            truncation, though their sum at an output may be larger for other coins); or the coins
-            themselves, by op index.
+            truncation, though their sum at an output may be larger for other coins), and random
+            for a function; or the coins themselves, by op index.
         seed: of ``random``.
         check_ranges: whether to compare every result with its declared width.
         keep_raw: whether to keep every op's raw result, or the indices of those to keep.
@@ -157,9 +159,9 @@ def simulate(
             if op in sources:
                 array, wrapped = sources[op], 0
             else:
-                coins = None
-                if op.definition is secure.Truncate and op.attrs["rounding"] == "stochastic":
-                    coins = _coins(position, op, operands[0], rounding, generator)
+                coins, amount = None, coin_bits(op)
+                if amount is not None:
+                    coins = _coins(position, op, amount, operands[0], rounding, generator)
                     result.coins[position] = coins
                 array, wrapped = _evaluate(op, operands, coins)
             if check_ranges and isinstance(value.type, SecureType):
@@ -190,6 +192,12 @@ def _sources(
             problems.append(Diagnostic("E-run-missing", "not given", where))
             continue
         array = np.asarray(given[name])
+        if is_input:
+            try:
+                array = encoded(array, attrs)
+            except ValueError as error:
+                problems.append(Diagnostic("E-run-range", str(error), where))
+                continue
         if array.shape != attrs["shape"]:
             problems.append(
                 Diagnostic("E-run-shape", f"shape {array.shape}, not {attrs['shape']}", where)
@@ -211,17 +219,39 @@ def _sources(
     return raw
 
 
+def coin_bits(op: Op) -> int | None:
+    """Bits of the coins that an op's result depends on; None if it depends on operands alone."""
+    if op.definition is secure.Truncate and op.attrs["rounding"] == "stochastic":
+        amount: int = op.attrs["amount"]
+        return amount
+    if op.definition is secure.Fourier:
+        period: int = op.attrs["period"]
+        return period
+    if op.definition is secure.Negative and op.attrs["coarse"]:
+        coarse: int = op.attrs["coarse"]
+        return coarse
+    return None
+
+
 def _coins(
-    position: int, op: Op, x: Array, rounding: Rounding, generator: np.random.Generator
+    position: int,
+    op: Op,
+    amount: int,
+    x: Array,
+    rounding: Rounding,
+    generator: np.random.Generator,
 ) -> Array:
-    top = 1 << op.attrs["amount"]
     if not isinstance(rounding, str):
         coins = rounding.get(position)
         if coins is None or coins.shape != x.shape:
             raise MpccError.of("E-sim-coins", "no coins of the right shape", f"op {position}")
         return coins.astype(np.int64)
-    if rounding == "random":
-        return generator.integers(0, top, x.shape, np.int64)
+    # No coin of a function is worst for all of its harmonics.
+    if rounding == "random" or (rounding == "worst" and op.definition is secure.Fourier):
+        # As unsigned words: a period may have all 64 bits.
+        words = generator.integers(0, 1 << amount, x.shape, np.uint64)
+        return words.astype(np.int64)
+    top = 1 << amount
     if rounding == "worst":
         low = x & np.int64(top - 1)
         return np.where((low > 0) & (low < top // 2), np.int64(top - 1), np.int64(0))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from mpcc.ir.define import Dialect
 from mpcc.ir.ops.party_base import PHASES, Array, PartyOperation
 from mpcc.ir.ops.party_bits import And, Anf, CarryTables, Join, Lookup, Not, Planes, Xor
+from mpcc.ir.ops.party_fourier import Fourier, Harmonics
 from mpcc.ir.ops.party_io import Decode, DrawBits, DrawRing, Encode, Input, Output, Transfer, Weight
 from mpcc.ir.ops.party_linear import (
     Broadcast,
@@ -60,9 +61,11 @@ __all__ = [
     "DrawBits",
     "DrawRing",
     "Encode",
+    "Fourier",
     "FromBits",
     "Fused",
     "Gather",
+    "Harmonics",
     "Input",
     "Join",
     "Lookup",
@@ -133,6 +136,8 @@ DIALECT = Dialect.of(
         ReduceSum,
         Conv,
         MatMul,
+        Harmonics,
+        Fourier,
         Fused,
     ],
 )

@@ -131,7 +131,7 @@ def _own_formats(
         batch.module, batch.constants, options, phi.policy, inputs, observed, phi.weight_bits
     )
     ranges.check_fit(table, clamps, phi.frac, phi.weight_frac)
-    return ranges.formats(phi.frac, phi.weight_frac)
+    return ranges.formats(phi.frac, phi.weight_frac, phi.coarse)
 
 
 def _corresponding(base: Batch, other: Batch) -> dict[int, int]:

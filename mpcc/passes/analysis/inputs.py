@@ -66,7 +66,19 @@ def input_ranges(
             continue
         name = op.attrs["name"]
         seen = observed.inputs[name] if observed is not None else None
-        if name in options.input_ranges:
+        own = tensor.input_range(module.main, op)
+        if own is not None:
+            # Of these the client's library accepts nothing else, whatever was declared.
+            found.ranges[name] = own
+            if seen is not None and seen > max(abs(own[0]), abs(own[1])):
+                raise MpccError.of(
+                    "E-range-input",
+                    f"calibration data of {name} leave [{own[0]:g}, {own[1]:g}], the range that "
+                    "the model gives it",
+                    "--calibrate",
+                    "check the data: these are truth values, or numbers of a table's rows",
+                )
+        elif name in options.input_ranges:
             lo, hi = options.input_ranges[name]
             if seen is not None and seen > max(abs(lo), abs(hi)):
                 raise MpccError.of(
@@ -117,14 +129,21 @@ def _warn_of_thin_data(notes: list[str], name: str, bound: float, seen: float | 
 def random_samples(
     module: Module, ranges: Mapping[str, tuple[float, float]]
 ) -> list[dict[str, Array]]:
-    """Uniform inputs in the enforced ranges, for a model without calibration data."""
+    """Uniform inputs in the enforced ranges, for a model without calibration data.
+
+    Those of whole numbers are whole.
+    """
     generator = np.random.default_rng(0)
     samples: list[dict[str, Array]] = []
     for _ in range(_RANDOM_SAMPLES):
         sample: dict[str, Array] = {}
         for op in module.main.walk(tensor.Input.name):
             lo, hi = ranges[op.attrs["name"]]
-            values: Array = np.asarray(generator.uniform(lo, hi, op.attrs["shape"]))
+            shape = op.attrs["shape"]
+            values: Array = np.asarray(generator.uniform(lo, hi, shape))
+            if op.attrs["whole"] or tensor.input_range(module.main, op) is not None:
+                ends = math.ceil(lo), math.floor(hi)
+                values = np.asarray(generator.integers(*ends, shape, endpoint=True), np.float64)
             sample[op.attrs["name"]] = values
         samples.append(sample)
     return samples

@@ -135,10 +135,16 @@ class Ranges:
         self._crossings = self.rings.crossings(module.main)
         self._extra = _extra_bits(self.ops)
         self._passed = _passed_rings(self.ops, self.rings)
-        self.narrowed: tuple[int, int, dict[int, int]] | None = None
+        self.coarse = 0
+        self.narrowed: tuple[int, int, float, dict[int, int]] | None = None
 
-    def formats(self, frac: int, weight_frac: int) -> Phi:
-        """Phi at these fraction bits; NoFitError if a layer does not fit."""
+    def formats(self, frac: int, weight_frac: int, coarse: int = 0) -> Phi:
+        """Phi at these fraction bits and with so many coarse ones.
+
+        Raises:
+            NoFitError: a layer does not fit.
+        """
+        self.coarse = coarse
         clamps: dict[int, int] = {}
         if self.policy == "observed":
             ranges = self._observed_or_proved(frac, weight_frac)
@@ -160,6 +166,7 @@ class Ranges:
             tuple(sorted(ranges.items())),
             tuple(sorted(clamps.items())),
             tuple(sorted(self.rings.others)),
+            coarse=coarse,
         )
 
     def forms(self, clamps: Mapping[int, int]) -> Forms:
@@ -168,7 +175,8 @@ class Ranges:
 
     def intervals(self, frac: int, weight_frac: int) -> Intervals:
         """What proves ranges, at given fraction bits."""
-        return Intervals(self.module, self.constants, frac, weight_frac, self.inputs.ranges)
+        bounds, constants = self.inputs.ranges, self.constants
+        return Intervals(self.module, constants, frac, weight_frac, bounds, self.coarse)
 
     def ranged(self) -> list[tuple[int, Op]]:
         """Ops that have a range in Phi: those that compute, on something that is no constant."""
@@ -197,6 +205,10 @@ class Ranges:
                 bits[i] = min(max(seen, BITS_MIN) + self.options.headroom, BITS_MAX)
         return bits
 
+    def _lower(self, frac: int) -> float:
+        """How far below the larger of two numbers their maximum may be."""
+        return ((1 << self.coarse) - 1) * 2.0**-frac
+
     def _observed_or_proved(self, frac: int, weight_frac: int) -> dict[int, int]:
         """The observed range with headroom, or the proved one where that is smaller.
 
@@ -205,8 +217,9 @@ class Ranges:
         fraction bits is used again.
         """
         if self.narrowed is not None:
-            known_frac, known_weight_frac, ranges = self.narrowed
-            if known_frac <= frac and known_weight_frac <= weight_frac:
+            known_frac, known_weight_frac, known_lower, ranges = self.narrowed
+            wider = known_frac <= frac and known_weight_frac <= weight_frac
+            if wider and known_lower >= self._lower(frac):
                 return dict(ranges)
         wanted = self._observed_bits()
         floor = min(frac, weight_frac)
@@ -217,7 +230,7 @@ class Ranges:
             if i in wanted:
                 bits[i] = min(wanted[i], max(range_bits(size), BITS_MIN))
                 intervals.clip(op, wanted[i])
-        self.narrowed = (floor, floor, bits)
+        self.narrowed = (floor, floor, self._lower(floor), bits)
         return dict(bits)
 
     def _rooms(self, clamps: Mapping[int, int], frac: int, weight_frac: int) -> dict[Value, Room]:

@@ -14,7 +14,8 @@ from mpcc.ir.analysis.ranges import Observed
 from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.interp.fixed import Simulation
-from mpcc.ir.phi import RINGS, FormatOptions, Phi
+from mpcc.ir.ops import tensor
+from mpcc.ir.phi import MAX_COARSE, RINGS, FormatOptions, Phi
 from mpcc.passes.analysis.decisions import Program, clamped_reference
 from mpcc.passes.analysis.inputs import Inputs, fewest_frac
 from mpcc.passes.analysis.ranges import NoFitError, Ranges
@@ -31,6 +32,9 @@ bit of its width, a truncation by 3 with every bit that it drops (docs/numbers.m
 
 SAFETY = 2.0
 """The measured error times this must stay within the budget: other inputs err more."""
+
+_COARSE_OPS = (tensor.Relu, tensor.Maximum, tensor.MaxPool, tensor.ReduceMax)
+"""Those whose results differ little where a comparison of nearly equal numbers goes wrong."""
 
 _LARGER_NODE = "compute it in the larger ring (--ring NODE=64), or allow a larger --max-error"
 
@@ -75,7 +79,7 @@ class Search:
         self._fewest = fewest_frac(ranges.rings)
         # In 64 bits what has no room for these has none for the digits of a sensible budget.
         self._probes = _PROBES if larger_ring(ranges.rings) else _PROBES[:1]
-        self._fitting: dict[tuple[int, int], Phi | NoFitError] = {}
+        self._fitting: dict[tuple[int, int, int], Phi | NoFitError] = {}
         self._clamped: dict[tuple[int, tuple[tuple[int, int], ...]], dict[str, Array]] = {}
 
     def _reference(self, program: Program, n: int, run: Simulation) -> dict[str, Array]:
@@ -112,12 +116,12 @@ class Search:
                 break
         return worst
 
-    def _fit(self, frac: int, weight_frac: int) -> Phi | NoFitError:
+    def _fit(self, frac: int, weight_frac: int, coarse: int = 0) -> Phi | NoFitError:
         """Phi at these fraction bits, or what does not fit; computed once."""
-        key = (frac, weight_frac)
+        key = (frac, weight_frac, coarse)
         if key not in self._fitting:
             try:
-                self._fitting[key] = self.ranges.formats(frac, weight_frac)
+                self._fitting[key] = self.ranges.formats(frac, weight_frac, coarse)
             except NoFitError as failure:
                 self._fitting[key] = failure
         return self._fitting[key]
@@ -137,6 +141,36 @@ class Search:
         raise self._no_room()
 
     def run(self) -> Phi:
+        """The cheapest formats whose measured error meets the budget.
+
+        Raises:
+            MpccError: ``E-range-error`` or ``E-range-fit``: there are none.
+        """
+        phi = self._finest_needed()
+        if any(op.definition in _COARSE_OPS for op in self.module.main.ops):
+            phi = self._coarsest(phi)
+        return phi
+
+    def _coarsest(self, phi: Phi) -> Phi:
+        """The same with comparisons that leave out the bits that the budget has room for.
+
+        What one such comparison may get wrong must stay within half of the budget by itself: it
+        happens too rarely to be seen on few samples. A fraction bit more costs a truncation 3 bits
+        and is one more to leave out, so that the next fraction is tried too.
+        """
+        best, measured, gain = phi, self.measured, 1
+        for more in (0, 1):
+            frac = phi.frac + more
+            coarse = min(math.floor(math.log2(self.options.max_error / 2)) + frac, MAX_COARSE)
+            if coarse - more <= gain:
+                continue
+            found = self._fit(frac, phi.weight_frac, coarse)
+            if isinstance(found, Phi) and self._error(found, _CHECK_SAMPLES) <= 1:
+                best, measured, gain = found, self.measured, coarse - more
+        self.measured = measured
+        return best
+
+    def _finest_needed(self) -> Phi:
         """The cheapest pair of fraction bits whose measured error meets the budget.
 
         The error is close to a * 2^-frac + b * 2^-weight_frac. Two simulations give a and b; the

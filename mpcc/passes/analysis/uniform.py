@@ -23,6 +23,8 @@ from mpcc.ir.ops import tensor
 from mpcc.ir.ops.tensor.base import Monotone
 from mpcc.ir.ops.tensor.compare import OPERATIONS as COMPARISONS
 from mpcc.ir.ops.tensor.elementwise import OPERATIONS as ELEMENTWISE
+from mpcc.ir.ops.tensor.functions import OPERATIONS as FUNCTIONS
+from mpcc.ir.ops.tensor.normal import ELEMENTWISE as NORMAL
 from mpcc.ir.types import Shape, TensorType, element_count
 
 __all__ = ["BUDGET", "UniformIntervals"]
@@ -84,7 +86,7 @@ class UniformIntervals(Intervals):
         if kind in (tensor.Conv, tensor.MatMul):
             return self._product(op, rank)
         operands = [self.values[v] for v in op.operands]
-        if kind not in (*ELEMENTWISE, *COMPARISONS):
+        if kind not in (*ELEMENTWISE, *FUNCTIONS, *NORMAL, *COMPARISONS, tensor.Lookup):
             if issubclass(kind, Monotone):
                 # Moved elements and maxima of some of them.
                 lo = min(float(x.lo.min()) for x in operands)

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from mpcc.passes.lowerings import compare, elementwise, io, linear, pool, structural
+from mpcc.passes.lowerings import (
+    compare,
+    elementwise,
+    functions,
+    io,
+    linear,
+    normal,
+    pool,
+    structural,
+    tokens,
+)
 from mpcc.passes.lowerings import reduce as reductions
 from mpcc.passes.lowerings.base import Lowering, Rule, Rules, secure_type
 
 __all__ = ["RULES", "Lowering", "Rule", "Rules", "secure_type"]
 
-_FAMILIES = (io, linear, elementwise, compare, reductions, pool, structural)
+_FAMILIES = (
+    io,
+    linear,
+    elementwise,
+    functions,
+    normal,
+    compare,
+    reductions,
+    pool,
+    structural,
+    tokens,
+)
 
 RULES: Rules = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}
 """Declaration -> rule, for every operator but ``tensor.weight``."""

@@ -7,7 +7,8 @@ gives a rule its operands in the form that the operator's kind demands (see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -39,7 +40,8 @@ Rule: TypeAlias = Callable[["Lowering", Op, Sequence[Value]], Sequence[Value]]
 """(lowering, op, secure operands) -> secure results, one for each result of the op.
 
 The operands by the op's kind: PRODUCT: the factors alone; SUM: all, of one shape and one fraction;
-STRUCTURAL: all, of one fraction; NONLINEAR: activations; OUTPUT: the value at the activations'
+STRUCTURAL: all, of one fraction; NONLINEAR and FUNCTION: activations (or products too, where the
+declaration says ``fine``); OUTPUT: the value at the activations'
 fraction; SOURCE: none.
 
 A tensor of truth values comes as bits, or as words 0 and 1 of no fraction: see
@@ -159,7 +161,9 @@ class Lowering:
             case Kind.STRUCTURAL:
                 frac = self._common_fraction(op)
                 return [self.summand(v, frac, tensor_type(v).shape) for v in op.operands]
-            case Kind.NONLINEAR:
+            case Kind.NONLINEAR | Kind.FUNCTION:
+                if declaration(op).fine:
+                    return [self.taken(v) for v in op.operands]
                 return [self.act(v) for v in op.operands]
             case Kind.OUTPUT:
                 (value,) = op.operands
@@ -185,6 +189,15 @@ class Lowering:
         """Bits of the ring in which the op being lowered is computed."""
         return self._ring
 
+    @contextmanager
+    def within(self, ring: int) -> Iterator[None]:
+        """Compute in another ring for a while; the rule's results must be of the op's own one."""
+        own, self._ring = self._ring, ring
+        try:
+            yield
+        finally:
+            self._ring = own
+
     def emit(
         self,
         definition: type[Operation],
@@ -200,6 +213,8 @@ class Lowering:
         have = secure_type(x).shape
         if have == shape:
             return x
+        if not shape:  # the one element of a constant
+            return self.emit(secure.Reshape, [x], {"shape": shape}, loc)
         dims = tuple(range(len(shape) - len(have), len(shape)))
         return self.emit(secure.Broadcast, [x], {"shape": shape, "dims": dims}, loc)
 

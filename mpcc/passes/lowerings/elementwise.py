@@ -15,6 +15,10 @@ from mpcc.passes.lowerings.base import Lowering, Rule, Rules, secure_type, tenso
 __all__ = ["RULES", "add", "maximum", "relu", "subtract"]
 
 
+_LEAST_COARSE = 2
+"""With one bit a comparison without its lowest bits is as wide as it was."""
+
+
 def _sum(definition: type[Operation]) -> Rule:
     """The rule of a sum that has a secure op of its own."""
 
@@ -37,22 +41,29 @@ def subtract(lowering: Lowering, a: Value, b: Value, loc: str, width: int | None
     return lowering.emit(secure.Sub, [a, b], {"width": width}, loc)
 
 
-def relu(lowering: Lowering, x: Value, loc: str) -> Value:
-    """max(x, 0): x where it is not negative."""
-    bit = lowering.emit(secure.Negative, [x], {}, loc)
+def relu(lowering: Lowering, x: Value, loc: str, *, coarse: bool = False) -> Value:
+    """max(x, 0): x where it is not negative.
+
+    Where it may be ``coarse``, small positive numbers may count as negative, as Phi says.
+    """
+    type_ = secure_type(x)
+    left_out = min(lowering.phi.coarse, type_.width - 1) if coarse else 0
+    if left_out < _LEAST_COARSE or type_.width > type_.ring - 2:
+        left_out = 0
+    bit = lowering.emit(secure.Negative, [x], {"coarse": left_out}, loc)
     attrs = {"invert": True, "width": secure_type(x).width}
     return lowering.emit(secure.Select, [bit, x], attrs, loc)
 
 
-def maximum(lowering: Lowering, a: Value, b: Value, loc: str) -> Value:
-    """max(a, b) = b + relu(a - b) of one shape and fraction."""
+def maximum(lowering: Lowering, a: Value, b: Value, loc: str, *, coarse: bool = False) -> Value:
+    """max(a, b) = b + relu(a - b) of one shape and fraction; ``coarse`` as in :func:`relu`."""
     width = max(secure_type(a).width, secure_type(b).width)
-    more = relu(lowering, subtract(lowering, a, b, loc), loc)
+    more = relu(lowering, subtract(lowering, a, b, loc), loc, coarse=coarse)
     return add(lowering, b, more, width, loc)
 
 
 def _relu(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
-    return [relu(lowering, operands[0], op.loc)]
+    return [relu(lowering, operands[0], op.loc, coarse=True)]
 
 
 def _mul(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
@@ -77,7 +88,7 @@ def _scale(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]
 def _maximum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     shape = tensor_type(op.result).shape
     a, b = (lowering.spread(x, shape, op.loc) for x in operands)
-    return [maximum(lowering, a, b, op.loc)]
+    return [maximum(lowering, a, b, op.loc, coarse=True)]
 
 
 def _floor(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:

@@ -14,10 +14,17 @@ __all__ = ["RULES"]
 
 
 def _input(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
-    """An input with the range that its client enforces."""
+    """An input with the range that its client enforces; numbers that look up are one-hot rows."""
     name, phi = op.attrs["name"], lowering.phi
+    shape, width = op.attrs["shape"], lowering.result_width(op, phi.frac)
+    rows = tensor.looked_up(lowering.source, op)
+    own = tensor.input_range(lowering.source, op)
     enforced = dict(phi.inputs).get(lowering.index(op))
-    if name in lowering.options.input_ranges:
+    if rows:
+        shape, width, lo, hi = (*shape, rows), lowering.width(1, phi.frac), 0.0, 1.0
+    elif own is not None:
+        lo, hi = own
+    elif name in lowering.options.input_ranges:
         lo, hi = lowering.options.input_ranges[name]
     elif enforced is not None:
         lo, hi = -(2.0**enforced), 2.0**enforced
@@ -26,12 +33,13 @@ def _input(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]
     attrs = {
         "name": name,
         "owner": op.attrs["owner"],
-        "shape": op.attrs["shape"],
+        "shape": shape,
         "ring": lowering.ring,
         "frac": phi.frac,
-        "width": lowering.result_width(op, phi.frac),
+        "width": width,
         "lo": float(lo),
         "hi": float(hi),
+        "rows": rows,
     }
     return [lowering.emit(secure.Input, [], attrs, op.loc)]
 

@@ -67,7 +67,7 @@ class _Line:
         while len(players) > 1:
             pairs = zip(players[0::2], players[1::2], strict=False)
             odd = players[-1:] if len(players) % 2 else []
-            players = [maximum(self.lowering, a, b, self.loc) for a, b in pairs] + odd
+            players = [maximum(self.lowering, a, b, self.loc, coarse=True) for a, b in pairs] + odd
         return players[0]
 
     def every(self, x: Value, kernel: int, dilation: int) -> Value:
@@ -80,7 +80,7 @@ class _Line:
             step = min(covered, kernel - covered)
             count = self.size(x) - step * dilation
             near, far = self.take(x, 0, count), self.take(x, step * dilation, count)
-            x = maximum(self.lowering, near, far, self.loc)
+            x = maximum(self.lowering, near, far, self.loc, coarse=True)
             covered += step
         return x
 
@@ -94,7 +94,7 @@ class _Line:
         if not rest:
             return y
         rows = [self.take(x, whole * stride + t, count, stride) for t in range(rest)]
-        return maximum(self.lowering, y, self.tournament(rows), self.loc)
+        return maximum(self.lowering, y, self.tournament(rows), self.loc, coarse=True)
 
     def maxima(self, x: Value, kernel: int, stride: int, dilation: int) -> Value:
         """Maxima over windows of ``kernel`` elements, by the fewest comparisons."""

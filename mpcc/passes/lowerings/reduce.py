@@ -19,11 +19,11 @@ from mpcc.passes.lowerings import networks
 from mpcc.passes.lowerings.base import Lowering, Rules, secure_type, tensor_type
 from mpcc.passes.lowerings.elementwise import add, maximum, relu, subtract
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "Rows"]
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Rows:
     """Values whose first axis is worked along."""
 
     lowering: Lowering
@@ -108,7 +108,7 @@ def _reduce_sum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[V
     (x,) = operands
     attrs = {"axes": op.attrs["axes"], "width": lowering.result_width(op, secure_type(x).frac)}
     total = lowering.emit(secure.ReduceSum, [x], attrs, op.loc)
-    return [_Axis(lowering, op.loc).reshape(total, tensor_type(op.result).shape)]
+    return [Rows(lowering, op.loc).reshape(total, tensor_type(op.result).shape)]
 
 
 def _cumsum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
@@ -116,7 +116,7 @@ def _cumsum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value
 
     A product with a triangle of ones would take n / log2(n) times as many.
     """
-    rows, axis = _Axis(lowering, op.loc), op.attrs["axis"]
+    rows, axis = Rows(lowering, op.loc), op.attrs["axis"]
     x = rows.first(operands[0], [axis])
     count, width = secure_type(x).shape[0], lowering.result_width(op, secure_type(x).frac)
 
@@ -141,10 +141,10 @@ def _cumsum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value
 
 def _reduce_max(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     """A tournament: n - 1 comparisons per result in ceil(log2 n) steps."""
-    (x,), rows, axes = operands, _Axis(lowering, op.loc), op.attrs["axes"]
+    (x,), rows, axes = operands, Rows(lowering, op.loc), op.attrs["axes"]
     if axes:
         x = rows.first(x, axes)
-        x = rows.tournament(x, lambda a, b: maximum(lowering, a, b, op.loc))
+        x = rows.tournament(x, lambda a, b: maximum(lowering, a, b, op.loc, coarse=True))
     return [rows.reshape(x, tensor_type(op.result).shape)]
 
 
@@ -159,7 +159,7 @@ class _Keys:
         sign: 1, or -1 if the value is negated.
     """
 
-    rows: _Axis
+    rows: Rows
     bits: int
     last: int
     reverse: bool
@@ -221,14 +221,14 @@ class _Keys:
         return add(lowering, end, number, width, loc)
 
 
-def _keys(rows: _Axis, x: Value, *, reverse: bool, sign: int) -> _Keys:
+def _keys(rows: Rows, x: Value, *, reverse: bool, sign: int) -> _Keys:
     last = secure_type(x).shape[0] - 1
     return _Keys(rows, last.bit_length(), last, reverse, sign)
 
 
 def _argmax(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     """A tournament of keys; of two elements, one comparison."""
-    rows, axis, shape = _Axis(lowering, op.loc), op.attrs["axis"], tensor_type(op.result).shape
+    rows, axis, shape = Rows(lowering, op.loc), op.attrs["axis"], tensor_type(op.result).shape
     x = rows.first(operands[0], [axis])
     count = secure_type(x).shape[0]
     if count == 1:
@@ -242,7 +242,7 @@ def _argmax(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value
     return [rows.reshape(keys.position(winner, keys.value(winner)), shape)]
 
 
-def _second(rows: _Axis, x: Value, *, last: bool) -> Value:
+def _second(rows: Rows, x: Value, *, last: bool) -> Value:
     """Whether the second of two elements wins, as a word: [a < b], or not [b < a]."""
     lowering, loc = rows.lowering, rows.loc
     a, b = rows.part(x, 0, 1), rows.part(x, 1, 2)
@@ -261,7 +261,7 @@ def _topk(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
 
     Whichever has fewer comparisons: (n - 1) + ... + (n - k), or about n log2(n)^2 / 4.
     """
-    rows, axis, k = _Axis(lowering, op.loc), op.attrs["axis"], op.attrs["k"]
+    rows, axis, k = Rows(lowering, op.loc), op.attrs["axis"], op.attrs["k"]
     x = rows.first(operands[0], [axis])
     count = secure_type(x).shape[0]
     if count == 1:
@@ -274,7 +274,7 @@ def _topk(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     return [rows.back(r, axis) for r in results]
 
 
-def _select(rows: _Axis, x: Value, network: networks.Network, k: int) -> Value:
+def _select(rows: Rows, x: Value, network: networks.Network, k: int) -> Value:
     """The first k rows after a network of compare-exchanges."""
     lowering, loc = rows.lowering, rows.loc
     have = list(range(secure_type(x).shape[0]))

@@ -6,6 +6,7 @@ from mpcc.ir.types import bits_bytes
 from mpcc.protocols import PROTOCOLS, Rep3
 from mpcc.protocols.rep3.cast import truncate_into_cost, widen_cost
 from mpcc.protocols.rep3.comparison import bit_roles, compare_cost
+from mpcc.protocols.rep3.fourier import fourier_cost
 from mpcc.protocols.rep3.select import bit_to_ring_cost, select_cost
 from mpcc.protocols.rep3.truncation import truncate_cost, truncate_exact_cost
 from tests.conformance.cases import edges
@@ -13,6 +14,25 @@ from tests.protocols.support import Program, execute
 
 ROLE = ("P0", "P1", "P2")
 LANES, FEW = 512 * 512, 512
+
+
+def function(count, replicated=True, zero=""):
+    return fourier_cost(
+        role=ROLE,
+        lanes=LANES,
+        ring=64,
+        count=count,
+        period=20,
+        replicated=replicated,
+        zero=zero,
+    )
+
+
+def truncated_function(amount):
+    """Of a sum of two summands."""
+    return truncate_cost(
+        role=("P1", "P0", "P2"), lanes=LANES, ring=64, amount=amount, replicated=False, zero="P0"
+    )
 
 
 @pytest.mark.parametrize("ring", [32, 64])
@@ -35,6 +55,10 @@ def test_formulas_at_block_ends(lanes, ring):
     other = program.op("reshape", program.op("negative", x), shape=(lanes, 1))
     program.op("from_bit", program.op("concat", bit, other, axis=0), ring=ring)
     program.op("negative", program.op("mul", y, y, width=24))
+    wave = {"cos": (3,), "sin": (-4,), "coefficient_frac": 3, "precision": 9, "ring": ring}
+    for operand in (x, y, program.op("matmul", y, one, width=12)):
+        turn = program.op("fourier", operand, period=19, width=20, **wave)
+        program.op("truncate", turn, amount=7, width=14)
     program.op("reveal", y, name="y", owner="client")
     outcome = execute(program, Rep3())
     assert outcome.run.rounds > 0
@@ -60,6 +84,17 @@ def test_formulas_at_block_ends(lanes, ring):
             64 + 3 * 16,
             2,
         ),
+        (
+            truncate_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=False, zero="P2"),
+            2 * 64 + 3 * 16,
+            2,
+        ),
+        (function(count=8), 1024, 1),
+        (function(count=16), 2048, 1),
+        (function(count=8, replicated=False), 1024 + 2 * 20, 1),
+        (function(count=8, replicated=False, zero="P1"), 1024 + 20, 1),
+        (function(count=8).then(truncated_function(24)), 1224, 3),
+        (function(count=16).then(truncated_function(24)), 2248, 3),
         (
             truncate_exact_cost(role=ROLE, lanes=LANES, ring=64, amount=16, replicated=True),
             64 + 3 * 16 + 88 + 3 * 64,

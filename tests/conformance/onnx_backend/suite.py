@@ -7,7 +7,7 @@ models:
 
 * integers, booleans and texts: indices, shapes, masks;
 * real operands that parametrise an operator (bounds, scales: ``PARAMETERS``);
-* real operands that are weights wherever the operator is used (a divisor, the statistics of a batch
+* real operands that are weights wherever the operator is used (the statistics of a batch
   normalisation: ``WEIGHTS``).
 
 A case passes if the compiled fixed-point program, simulated with random coins, gives the case's
@@ -45,7 +45,7 @@ from mpcc.passes.lower_tensor_to_secure import encode_weights
 
 Array = npt.NDArray[Any]
 
-KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted", "real")
+KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 
 RELATIVE = 1e-3
 """Largest error of an output, in units of its largest value: the suite's own rtol."""
@@ -65,7 +65,6 @@ PARAMETERS = {
 WEIGHTS = {
     "BatchNormalization": (1, 2, 3, 4),
     "ConvTranspose": (1,),
-    "Div": (1,),
 }
 """Operator -> real operands that must be weights of the model."""
 

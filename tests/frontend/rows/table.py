@@ -28,6 +28,7 @@ class Row:
         outputs: element types of the node's outputs; truth values are cast to float.
         reference: compare with ONNX's reference: onnxruntime does not have it.
         whole: inputs are whole numbers from 0 to 2.
+        largest: inputs are cut off there, before results leave binary32.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Row:
     outputs: tuple[int, ...] = (FLOAT,)
     reference: bool = False
     whole: bool = False
+    largest: float = np.inf
 
     @property
     def names(self) -> list[str]:

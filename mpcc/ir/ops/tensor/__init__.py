@@ -10,19 +10,33 @@ and ``__all__`` make it part of the dialect and of this package.
 """
 
 from mpcc.ir.define import Dialect
-from mpcc.ir.ops.tensor import compare, elementwise, io, linear, pool, reduce, structural
+from mpcc.ir.ops.tensor import (
+    compare,
+    elementwise,
+    functions,
+    io,
+    linear,
+    normal,
+    pool,
+    reduce,
+    structural,
+    tokens,
+)
 from mpcc.ir.ops.tensor.base import Kind as Kind
 from mpcc.ir.ops.tensor.base import Monotone as Monotone
 from mpcc.ir.ops.tensor.base import TensorOperation as TensorOperation
 from mpcc.ir.ops.tensor.compare import *  # noqa: F403
 from mpcc.ir.ops.tensor.elementwise import *  # noqa: F403
+from mpcc.ir.ops.tensor.functions import *  # noqa: F403
 from mpcc.ir.ops.tensor.io import *  # noqa: F403
 from mpcc.ir.ops.tensor.linear import *  # noqa: F403
+from mpcc.ir.ops.tensor.normal import *  # noqa: F403
 from mpcc.ir.ops.tensor.pool import *  # noqa: F403
 from mpcc.ir.ops.tensor.reduce import *  # noqa: F403
 from mpcc.ir.ops.tensor.structural import *  # noqa: F403
+from mpcc.ir.ops.tensor.tokens import *  # noqa: F403
 
-_FAMILIES = (io, linear, elementwise, compare, reduce, pool, structural)
+_FAMILIES = (io, linear, elementwise, functions, normal, compare, reduce, pool, structural, tokens)
 
 DIALECT = Dialect.of("tensor", [op for family in _FAMILIES for op in family.OPERATIONS])
 """All tensor-level operators."""

@@ -19,6 +19,7 @@ __all__ = [
     "STRIDES_ATTR",
     "Array",
     "Kind",
+    "Largest",
     "Monotone",
     "TensorOperation",
     "positive_shape",
@@ -57,11 +58,19 @@ class Kind(enum.Enum):
     largest of their fractions. Of constants alone it is a constant."""
     NONLINEAR = "nonlinear"
     """Operands are demanded as activations; results are activations, or bits."""
+    FUNCTION = "function"
+    """As NONLINEAR, but the results' sizes do not follow from the operands' widths: they have a
+    range in Phi."""
 
     @property
     def ranged(self) -> bool:
         """Whether Phi has a range for the results; elsewhere it follows from the operands'."""
-        return self in (Kind.SOURCE, Kind.PRODUCT, Kind.SUM)
+        return self in (Kind.SOURCE, Kind.PRODUCT, Kind.SUM, Kind.FUNCTION)
+
+    @property
+    def activates(self) -> bool:
+        """Whether results that are numbers are activations, whatever the operands are."""
+        return self in (Kind.NONLINEAR, Kind.FUNCTION)
 
 
 class TensorOperation(Operation):
@@ -71,6 +80,10 @@ class TensorOperation(Operation):
     factors: ClassVar[int] = 2
     """Of a PRODUCT: how many leading operands are multiplied. With one, the other factor is a
     public constant that the lowering makes, encoded like a weight."""
+
+    fine: ClassVar[bool] = False
+    """Of a NONLINEAR or a FUNCTION: it takes products as they are, with their fraction bits, as a
+    square root needs them of a sum of squares."""
 
     @classmethod
     def kind_of(cls, attrs: Attributes) -> Kind:
@@ -138,6 +151,25 @@ class Monotone(TensorOperation):
         # Copies: results of moved elements may be views.
         pairs = zip(lows, highs, strict=True)
         return Enclosure(tuple(Interval(np.array(a), np.array(b)) for a, b in pairs))
+
+
+class Largest(Monotone):
+    """A maximum, whose comparisons may be coarse: one of the numbers, not quite the largest."""
+
+    @classmethod
+    def steps(cls, attrs: Attributes, operands: Sequence[Interval]) -> int:
+        """Comparisons in a row that lead to a result, at most."""
+        raise NotImplementedError(cls.name)
+
+    @classmethod
+    def interval(
+        cls, attrs: Attributes, operands: Sequence[Interval], rounding: Rounding
+    ) -> Enclosure:
+        found = super().interval(attrs, operands, rounding)
+        if not rounding.coarse:
+            return found
+        lower = rounding.coarse * cls.steps(attrs, operands)
+        return Enclosure(tuple(Interval(x.lo - lower, x.hi) for x in found.results))
 
 
 def real(cls: type[Operation], type_: Type) -> TensorType:

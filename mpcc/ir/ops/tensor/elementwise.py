@@ -10,7 +10,16 @@ import numpy as np
 from mpcc.ir import shapes
 from mpcc.ir.define import Attr, Attributes, fail
 from mpcc.ir.intervals import Enclosure, Interval, Rounding, largest, widen
-from mpcc.ir.ops.tensor.base import Array, Kind, Monotone, TensorOperation, real, reals, result
+from mpcc.ir.ops.tensor.base import (
+    Array,
+    Kind,
+    Largest,
+    Monotone,
+    TensorOperation,
+    real,
+    reals,
+    result,
+)
 from mpcc.ir.types import Type
 
 __all__ = ["Add", "Clip", "Floor", "Maximum", "Mul", "Relu", "Scale", "Sub"]
@@ -141,7 +150,7 @@ class Scale(TensorOperation):
         return Enclosure((widen(product, rounding.unit),))
 
 
-class Maximum(Monotone):
+class Maximum(Largest):
     """max(a, b), with numpy broadcasting."""
 
     name = "tensor.maximum"
@@ -156,6 +165,10 @@ class Maximum(Monotone):
     @classmethod
     def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:
         return (np.maximum(args[0], args[1]),)
+
+    @classmethod
+    def steps(cls, attrs: Attributes, operands: Sequence[Interval]) -> int:
+        return 1
 
 
 class _Unary(Monotone):

@@ -27,6 +27,8 @@ class Input(TensorOperation):
         "shape": SHAPE_ATTR,
         "dtype": Attr("str", "f32 or f64", "f32"),
         "owner": Attr("str", "client, model or public", "client"),
+        "whole": Attr("bool", "whether its elements are whole numbers", False),
+        "bounds": Attr("ints", "smallest and largest of the elements, where the model says so", ()),
     }
     # Inputs are the program's interface: they stay even where the model ignores them.
     side_effect = True
@@ -34,6 +36,9 @@ class Input(TensorOperation):
     @classmethod
     def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
         owner = _check_owner(cls, attrs["owner"], *OWNER_PLACES, "public")
+        bounds = attrs["bounds"]
+        if bounds and (len(bounds) != 2 or bounds[0] > bounds[1]):
+            raise fail(cls, f"bounds are two numbers in their order, not {bounds}")
         type_ = TensorType(positive_shape(cls, attrs["shape"]), attrs["dtype"], owner)
         return (real(cls, type_),)
 

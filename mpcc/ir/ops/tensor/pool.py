@@ -14,7 +14,7 @@ from mpcc.ir.ops.tensor.base import (
     STRIDES_ATTR,
     Array,
     Kind,
-    Monotone,
+    Largest,
     TensorOperation,
     real,
     result,
@@ -34,7 +34,7 @@ _WINDOWS = {
 }
 
 
-class MaxPool(Monotone):
+class MaxPool(Largest):
     """Maximum over windows of x [N,C,*spatial]; padding never wins, and no window has nothing else.
 
     Axis of size d gives floor((d + begin + end - span) / stride) + 1 elements, where a window spans
@@ -60,6 +60,11 @@ class MaxPool(Monotone):
     @classmethod
     def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:
         return (linear.max_pool(args[0], **attrs),)
+
+    @classmethod
+    def steps(cls, attrs: Attributes, operands: Sequence[Interval]) -> int:
+        # Along one axis after the other; an odd one out waits for a further step.
+        return sum(int(k).bit_length() for k in attrs["kernel"])
 
 
 class SumPool(TensorOperation):

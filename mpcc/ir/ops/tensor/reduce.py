@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from mpcc.ir import shapes
 from mpcc.ir.define import Attr, Attributes, Operation, fail
 from mpcc.ir.intervals import Enclosure, Interval, Rounding
-from mpcc.ir.ops.tensor.base import Array, Kind, Monotone, TensorOperation, real, result
+from mpcc.ir.ops.tensor.base import Array, Kind, Largest, TensorOperation, real, result
 from mpcc.ir.types import Shape, TensorType, Type
 
 __all__ = ["ArgMax", "CumSum", "ReduceMax", "ReduceSum", "TopK"]
@@ -65,7 +66,7 @@ class ReduceSum(TensorOperation):
         return Enclosure((Interval(total(x.lo) - slack, total(x.hi) + slack),))
 
 
-class ReduceMax(Monotone):
+class ReduceMax(Largest):
     """Maxima over axes."""
 
     name = "tensor.reduce_max"
@@ -81,6 +82,11 @@ class ReduceMax(Monotone):
     @classmethod
     def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:
         return (np.asarray(args[0].max(axis=attrs["axes"], keepdims=attrs["keepdims"])),)
+
+    @classmethod
+    def steps(cls, attrs: Attributes, operands: Sequence[Interval]) -> int:
+        shape = operands[0].lo.shape
+        return math.prod(shape[axis] for axis in attrs["axes"]).bit_length()
 
 
 def _key_bits(count: int) -> int:
