@@ -214,7 +214,7 @@ class Phi:
         weight_bits: every weight satisfies |w| < 2^weight_bits.
         inputs: per tensor.input without an --input-range: the client enforces |x| <= 2^b.
         ranges: (op, b): the result of this tensor op satisfies |x| < 2^b, before its clamp; one
-            for every input, conv, matmul, add and sub. The same b for all under
+            for every op whose kind has a range. The same b for all under
             ``FormatOptions(disclose="per-model")``.
         clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
         others: ops that are computed in the other ring, as the user asked; in JSON only where

@@ -1,6 +1,7 @@
 """The order of the compiler's passes, as literal lists.
 
-import · :func:`to_tensor` · analyse · ``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
+import · find patterns (at the owner) · :func:`to_tensor` · analyse · ``PUBLISH`` ·
+:func:`to_secure` · :func:`to_party` · emit
 """
 
 from __future__ import annotations

@@ -156,11 +156,12 @@ def test_a_divisor_is_positive_if_the_architecture_says_so():
         o("add", square, half),
         o("sub", o("scale", half, factor=2.0), x),
         o("reduce_sum", o("reshape", square, shape=(3, 1)), axes=(0,), keepdims=True),
-        o("softmax", x, axis=0),
         o("scale", square, factor=0.5),
     ]
     no = [x, o("mul", x, half), o("scale", square, factor=-1.0), o("add", square, x)]
     no.append(o("sub", o("scale", half, factor=2.0), square))
+    # A series may round its smallest results below zero.
+    no += [o("softmax", x, axis=0), o("sigmoid", x), o("exp", x)]
     deep = half
     for _ in range(3000):
         deep = o("add", deep, deep)
@@ -293,6 +294,22 @@ def test_masks_are_no_numbers(name, before, number):
     x = np.random.default_rng(7).uniform(-8, 8, (4, 8))
     have = real.run(module, weights, {"x": x})["y"]
     want = np.exp(x) * (mask == 0)
+    np.testing.assert_allclose(have, want / want.sum(axis=1, keepdims=True), atol=1e-12)
+
+
+def test_a_large_scale_is_no_mask():
+    """Of distances, as in a soft nearest neighbour: it stays what it is."""
+    nodes = [
+        node("Mul", ["x", "x"], ["d"]),
+        node("Mul", ["d", "m"], ["s"]),
+        node("Softmax", ["s"], ["y"], axis=-1),
+    ]
+    constants = {"m": np.array(-4000, np.float32)}
+    imported = import_onnx(model(nodes, {"x": (2, 4)}, {"y": 2}, constants).SerializeToString())
+    assert -4000 in [float(a) for a in imported.constants.values() if a.size == 1]
+    x = np.random.default_rng(7).uniform(0, 0.1, (2, 4))
+    want = np.exp(-4000 * x * x)
+    have = real.run(imported.module, imported.constants, {"x": x})["y"]
     np.testing.assert_allclose(have, want / want.sum(axis=1, keepdims=True), atol=1e-12)
 
 

@@ -114,6 +114,22 @@ def test_other_functions_stay(lines):
     assert rewritten(spelled(lines))[1] == ()
 
 
+def test_constants_that_broadcast_are_no_part_of_a_function():
+    lines = SPELLINGS["torch"][1].replace("half", "wide")
+    nodes = [node(op, ins, [out]) for op, *ins, out in map(str.split, lines.split(";"))]
+    constants: dict[str, np.ndarray] = {n: CONSTANTS[n] for n in ("root", "one")}
+    constants |= {"wide": np.full((1, 1, 1), 0.5, np.float32)}
+    data = model(nodes, {"x": (2, 5)}, {"y": 3}, constants).SerializeToString()
+    # The product with it has an axis more; what is inside has not.
+    assert [row.title for row in rewritten(data)[1]] == ["twice GELU"]
+
+
+def test_expressions_that_share_parts_take_no_time():
+    chain = ["Add x x s0", *(f"Add s{i} s{i} s{i + 1}" for i in range(11)), "Sigmoid s11 g"]
+    more = ["Mul g s11 t0", *(f"Mul t{i} t{i} t{i + 1}" for i in range(11)), "Add t11 t11 y"]
+    assert [row.title for row in rewritten(spelled(";".join([*chain, *more])))[1]] == ["SiLU"]
+
+
 def test_a_part_that_others_use_stays_for_them():
     lines = "Div x root a; Erf a b; Add b one c; Mul x c d; Mul d half e; Add e b y"
     imported, rows, before, after = rewritten(spelled(lines))
@@ -141,7 +157,7 @@ def test_the_choice_is_in_phi_and_needs_no_values():
     (row,) = phi.patterns
     assert Phi.from_json(phi.to_json()) == phi
     assert phi.size_bits == replace(phi, patterns=()).size_bits + 2 * 24 + 8 + 24
-    assert compiled.artifact.disclosed == ["GELU: recognised by its constants 0.707107 and 0.5"]
+    assert compiled.artifact.disclosed == ["GELU: recognised by its constants 0.707107, 1, 0.5"]
     # Other constants, the same rows: the same tensor program.
     other = import_onnx(spelled(SPELLINGS["torch"][1].replace("root", "two")))
     again = Manager(pipeline.to_tensor([row])).run(other.module)

@@ -274,7 +274,7 @@ class _Graph:
             self.problems.node(
                 "E-import-unsupported", f"{named}: {error.reason}", node_label(proto), error.fix
             )
-        except (InferenceError, ValueError) as error:
+        except (InferenceError, ValueError, IndexError, OverflowError) as error:
             self.problems.node("E-import-shape", f"{named}: {error}", node_label(proto))
 
     def body(

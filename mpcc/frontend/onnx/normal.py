@@ -175,15 +175,45 @@ _MOVING: Sequence[type[tensor.TensorOperation]] = (
 )
 
 
-def unmasked(node: Node, x: Value, depth: int = _DEEP) -> Value:
+def _is_mask(x: Value, depth: int = _DEEP) -> bool:
+    """Whether a value is a truth value, or a whole number of the client's, or 1 minus it.
+
+    Other factors are numbers, and a large constant beside them is a scale that must stay.
+    """
+    op = x.op
+    if op is None or depth == 0:
+        return False
+    if op.definition is tensor.Input:
+        return bool(op.attrs["whole"]) or type_of(x).dtype == "bool"
+    if op.definition is tensor.ToReal:
+        return True
+    if op.definition in _MOVING:
+        return all(_is_mask(v, depth - 1) for v in op.operands)
+    if op.definition is tensor.Sub:
+        one, other = op.operands
+        constant = one.op is not None and one.op.definition is tensor.Weight
+        return constant and _is_mask(other, depth - 1)
+    return False
+
+
+def unmasked(
+    node: Node, x: Value, depth: int = _DEEP, known: dict[tuple[Value, int], Value] | None = None
+) -> Value:
     """The operand of a softmax with constants that are added to it, or chosen, at least -1024.
 
     A mask adds -1e4, -1e9 or the smallest float to what shall not count, to the same effect:
     elements that are some tens below the largest of their row come out as zero. The range of a sum
     must hold the mask, though, and that of the smallest float would hold nothing else. So the owner
     of the constant replaces what is below. Which constants these are follows from the graph alone:
-    one that is added, one of a choice, and a single number that is multiplied before.
+    one that is added, one of a choice, and a single number times a truth value or one minus it.
     """
+    known = {} if known is None else known
+    if (x, depth) not in known:
+        known[x, depth] = _unmasked(node, x, depth, known)
+    return known[x, depth]
+
+
+def _unmasked(node: Node, x: Value, depth: int, known: dict[tuple[Value, int], Value]) -> Value:
     op = x.op
     if op is None or depth == 0:
         return x
@@ -194,10 +224,14 @@ def unmasked(node: Node, x: Value, depth: int = _DEEP) -> Value:
     elif op.definition in _MOVING:
         chosen = list(range(len(operands)))
     if op.definition is tensor.Mul:
-        chosen = [i for i, v in enumerate(operands) if element_count(type_of(v).shape) == 1]
+        chosen = [
+            i
+            for i, v in enumerate(operands)
+            if element_count(type_of(v).shape) == 1 and _is_mask(operands[1 - i])
+        ]
         made = {i: _limited(node, operands[i]) for i in chosen}
     else:
-        made = {i: _limited(node, unmasked(node, operands[i], depth - 1)) for i in chosen}
+        made = {i: _limited(node, unmasked(node, operands[i], depth - 1, known)) for i in chosen}
     if all(made[i] is operands[i] for i in chosen):
         return x
     for i, value in made.items():
@@ -393,9 +427,9 @@ def _spelled_norm(node: Node, c: Value, root: Value) -> Value | None:
         if element_count(type_of(number).shape) != 1 or name in node.builder.computed:
             continue
         epsilon = float(node.builder.constants[name].reshape(-1)[0])
-        node.builder.disclose(Disclosed(node.op, node.label, "epsilon", epsilon))
         if epsilon < 0:
             return None
+        node.builder.disclose(Disclosed(node.op, node.label, "epsilon", epsilon))
         x, center = c, False
         if c.op is not None and c.op.definition is tensor.Sub:
             whole, mean = c.op.operands

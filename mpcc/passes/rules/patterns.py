@@ -9,7 +9,7 @@ say, x (1 + erf(x / sqrt 2)) / 2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from mpcc.ir.core import Function, Op, Value
 from mpcc.ir.define import Operation
 from mpcc.ir.ops import tensor
 from mpcc.ir.rewrite import Rewriter
+from mpcc.ir.types import TensorType
 
 __all__ = ["PATTERNS", "Found", "Pattern", "find"]
 
@@ -35,6 +36,9 @@ _TOLERANCE = 1e-5
 
 _DEPTH = 12
 """Arithmetic ops in a row that are looked through."""
+
+_MOST = 64
+"""Values that an expression may have; no spelling has so many."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Found:
         """What everybody learns of the model's constants by this; "" if nothing."""
         if not PATTERNS[self.pattern].constants:
             return ""
-        numbers = " and ".join(f"{c:.6g}" for c in PATTERNS[self.pattern].constants)
+        numbers = ", ".join(f"{c:.6g}" for c in PATTERNS[self.pattern].constants)
         return f"recognised by its constants {numbers}"
 
 
@@ -116,10 +120,18 @@ class _Reader:
             return []
         return [v for v in op.operands if self.number(v) is None]
 
-    def polynomial(
-        self, value: Value, x: Value, f: Value | None, depth: int = 0
-    ) -> Polynomial | None:
+    def polynomial(self, value: Value, x: Value, f: Value | None) -> Polynomial | None:
         """The value as a polynomial in x and f; None if it is none."""
+        return self._polynomial(value, x, f, 0, {})
+
+    def _polynomial(
+        self,
+        value: Value,
+        x: Value,
+        f: Value | None,
+        depth: int,
+        known: dict[Value, Polynomial | None],
+    ) -> Polynomial | None:
         if value is x:
             return {(1, 0): 1.0}
         if value is f:
@@ -130,13 +142,17 @@ class _Reader:
         op = value.op
         if op is None or op.name not in _ARITHMETIC or depth > _DEPTH:
             return None
-        operands = []
-        for operand in op.operands:
-            known = self.polynomial(operand, x, f, depth + 1)
-            if known is None:
-                return None
-            operands.append(known)
-        return _ARITHMETIC[op.name](op, operands)
+        # A value that several ops use is multiplied out once.
+        if value not in known:
+            known[value] = None
+            operands = []
+            for operand in op.operands:
+                part = self._polynomial(operand, x, f, depth + 1, known)
+                if part is None:
+                    return None
+                operands.append(part)
+            known[value] = _ARITHMETIC[op.name](op, operands)
+        return known[value]
 
 
 def _sum(a: Polynomial, b: Polynomial, sign: float) -> Polynomial:
@@ -179,32 +195,45 @@ def _same(found: Polynomial, wanted: Polynomial) -> bool:
     )
 
 
-def _within(reader: _Reader, value: Value, depth: int = 0) -> Iterator[Value]:
-    """The value and what arithmetic makes it of, nearest first, each perhaps several times."""
-    yield value
-    if depth < _DEPTH:
-        for part in reader.parts(value):
-            yield from _within(reader, part, depth + 1)
+def _within(reader: _Reader, value: Value) -> list[Value]:
+    """The value and what arithmetic makes it of, nearest first."""
+    found = {value: None}
+    last = [value]
+    for _ in range(_DEPTH):
+        last = [part for v in last for part in reader.parts(v) if part not in found]
+        found.update(dict.fromkeys(last))
+        last = list(dict.fromkeys(last))
+        if len(found) > _MOST:
+            break
+    return list(found)
 
 
 def _match(reader: _Reader, anchor: Op) -> tuple[int, Value] | None:
     """The pattern that ends in ``anchor``, and its x."""
-    leaves = dict.fromkeys(_within(reader, anchor.result))
-    for f in leaves:
+    for f in _within(reader, anchor.result):
         if f.op is None or f is anchor.result:
             continue
         for i, pattern in enumerate(PATTERNS):
             argument = _argument(f.op, pattern)
             if argument is None:
                 continue
-            for x in dict.fromkeys(_within(reader, argument)):
+            for x in _within(reader, argument):
                 inside = reader.polynomial(argument, x, None)
                 if inside is None or not _same(inside, pattern.argument):
                     continue
                 outside = reader.polynomial(anchor.result, x, f)
-                if outside is not None and _same(outside, pattern.whole):
+                if outside is not None and _same(outside, pattern.whole) and _alike(x, anchor):
                     return i, x
     return None
+
+
+def _alike(x: Value, anchor: Op) -> bool:
+    """Whether the function has the shape of its operand: constants may broadcast it."""
+    types = (x.type, anchor.result.type)
+    return (
+        all(isinstance(t, TensorType) for t in types)
+        and len({t.shape for t in types if isinstance(t, TensorType)}) == 1
+    )
 
 
 def _argument(op: Op, pattern: Pattern) -> Value | None:
@@ -269,9 +298,9 @@ _ERF = (tensor.Erf.name, "", {(1, 0): _ROOT})
 _TANH = (tensor.Tanh.name, "", {(1, 0): _SLOPE, (3, 0): _SLOPE * _CUBIC})
 
 PATTERNS: tuple[Pattern, ...] = (
-    Pattern("GELU", *_ERF, _HALF, (_ROOT, 0.5), _unary(tensor.Gelu)),
+    Pattern("GELU", *_ERF, _HALF, (_ROOT, 1.0, 0.5), _unary(tensor.Gelu)),
     Pattern(
-        *("GELU by tanh", *_TANH, _HALF, (_SLOPE, _CUBIC, 0.5)),
+        *("GELU by tanh", *_TANH, _HALF, (_SLOPE, _CUBIC, 1.0, 0.5)),
         _unary(tensor.Gelu, approximate="tanh"),
     ),
     Pattern("SiLU", tensor.Sigmoid.name, "", {(1, 0): 1.0}, {(1, 1): 1.0}, (), _unary(tensor.Silu)),
@@ -286,7 +315,7 @@ PATTERNS: tuple[Pattern, ...] = (
     ),
     # One half of it stands elsewhere, in the weights of a neighbour.
     Pattern(
-        *("twice GELU", *_ERF, {(1, 0): 1.0, (1, 1): 1.0}, (_ROOT,)),
+        *("twice GELU", *_ERF, {(1, 0): 1.0, (1, 1): 1.0}, (_ROOT, 1.0)),
         _unary(tensor.Gelu, after=2.0),
     ),
 )

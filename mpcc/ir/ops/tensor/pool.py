@@ -63,8 +63,9 @@ class MaxPool(Largest):
 
     @classmethod
     def steps(cls, attrs: Attributes, operands: Sequence[Interval]) -> int:
-        # Along one axis after the other; an odd one out waits for a further step.
-        return sum(int(k).bit_length() for k in attrs["kernel"])
+        # Along one axis after the other; an odd one out waits for a further step, and windows that
+        # are put together of shared blocks take one more.
+        return sum(int(k).bit_length() + 1 for k in attrs["kernel"])
 
 
 class SumPool(TensorOperation):
