@@ -48,8 +48,8 @@ _COMPARED_FRACTION = 12
 _RING_ERROR = 8.0
 """Times the usual error budget in Z_2^32: fewer bits fit there."""
 
-_FUNCTION_ERROR = 2.0**-9
-"""Error budget of single functions, at most."""
+_FUNCTION_ERROR = 2.0**-15
+"""Error budget of single functions: below the errors of the other systems."""
 
 _ROOM = 2.0**-6
 """An input's range stays this far inside a power of two, for rounding up must not reach it."""
@@ -237,7 +237,7 @@ def _function(name: str) -> Material:
 
 
 def _bert() -> Material:
-    formats = FormatOptions(input_ranges={nonlinear.INPUT_NAME: (-4.0, 4.0)}, max_error=2.0**-5)
+    formats = FormatOptions(input_ranges={nonlinear.INPUT_NAME: (-4.0, 4.0)}, max_error=2.0**-7)
     timed, others = nonlinear.bert_inputs(1, seed=2), nonlinear.bert_inputs(1, seed=3)
     name = nonlinear.INPUT_NAME
     return Material(nonlinear.bert_layer(), {name: timed[0]}, {name: others}, formats)
