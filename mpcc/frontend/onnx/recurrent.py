@@ -176,6 +176,8 @@ class _Layer:
                 f"{self.steps} steps; a program has {MAX_STEPS} at most",
                 "give fewer steps at a time, and hand the state on as an input and an output",
             )
+        # The largest list of positions is that of all gates.
+        node.room(self.steps, self.batch, self.directions, gates * self.hidden)
         self.lengths = self._lengths()
         # Per step, direction and sequence: the element of the sequence that is looked at.
         order = np.arange(self.steps)[:, None].repeat(self.batch, axis=1)
