@@ -12,6 +12,7 @@ from mpcc.passes.lowerings import (
     pool,
     structural,
     tokens,
+    trees,
 )
 from mpcc.passes.lowerings import reduce as reductions
 from mpcc.passes.lowerings.base import Lowering, Rule, Rules, secure_type
@@ -29,6 +30,7 @@ _FAMILIES = (
     pool,
     structural,
     tokens,
+    trees,
 )
 
 RULES: Rules = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}

@@ -21,6 +21,7 @@ from mpcc.ir.ops.tensor import (
     reduce,
     structural,
     tokens,
+    trees,
 )
 from mpcc.ir.ops.tensor.base import Kind as Kind
 from mpcc.ir.ops.tensor.base import Monotone as Monotone
@@ -35,8 +36,21 @@ from mpcc.ir.ops.tensor.pool import *  # noqa: F403
 from mpcc.ir.ops.tensor.reduce import *  # noqa: F403
 from mpcc.ir.ops.tensor.structural import *  # noqa: F403
 from mpcc.ir.ops.tensor.tokens import *  # noqa: F403
+from mpcc.ir.ops.tensor.trees import *  # noqa: F403
 
-_FAMILIES = (io, linear, elementwise, functions, normal, compare, reduce, pool, structural, tokens)
+_FAMILIES = (
+    io,
+    linear,
+    elementwise,
+    functions,
+    normal,
+    compare,
+    reduce,
+    pool,
+    structural,
+    tokens,
+    trees,
+)
 
 DIALECT = Dialect.of("tensor", [op for family in _FAMILIES for op in family.OPERATIONS])
 """All tensor-level operators."""
