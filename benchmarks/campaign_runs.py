@@ -29,7 +29,7 @@ from mpcc.passes.analysis.ranges import Ranges
 from mpcc.passes.lower_tensor_to_secure import encode_weights
 from mpcc.passes.lowerings import RULES, Lowering
 
-__all__ = ["ROUNDINGS", "Found", "Subject", "climbed", "drawn", "formatted"]
+__all__ = ["ROUNDINGS", "Found", "Subject", "climbed", "drawn", "formatted", "lanes_of"]
 
 Array = npt.NDArray[Any]
 Limits = Mapping[str, tuple[float, float]]
@@ -234,7 +234,7 @@ class Subject:
             Per lane, the largest share of an allowed error, and of a width.
         """
         done = fixed.simulate(self.secure, self.weights, inputs, rounding, seed, keep_raw=True)
-        lanes = next(iter(inputs.values())).shape[0]
+        lanes = lanes_of({n: x.shape for n, x in inputs.items()})
         share, used = np.zeros(lanes), np.zeros(lanes)
         found.inputs += sum(x.size for x in inputs.values())
         for overflow in done.overflows:
@@ -315,9 +315,17 @@ class Subject:
         return np.array(sorted(found | {-x for x in found}))
 
 
+def lanes_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Rows of a batch that inputs of these shapes are; 1 where they are one input together."""
+    first = {s[0] if s else 1 for s in shapes.values()}
+    return first.pop() if len(first) == 1 else 1
+
+
 def _raise(most: Array, part: Array) -> None:
     """Keep the largest of every lane, of arrays that have the lanes first."""
-    if part.ndim and part.shape[0] == len(most):
+    if len(most) == 1:
+        most[0] = max(most[0], part.max(initial=0.0))
+    elif part.ndim and part.shape[0] == len(most):
         np.maximum(most, part.reshape(len(most), -1).max(axis=1, initial=0.0), out=most)
 
 

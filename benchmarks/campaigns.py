@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from benchmarks.campaign_models import pretrained
 from benchmarks.campaign_networks import NETWORKS, network
-from benchmarks.campaign_runs import ROUNDINGS, Found, Subject, climbed, drawn, formatted
+from benchmarks.campaign_runs import ROUNDINGS, Found, Subject, climbed, drawn, formatted, lanes_of
 from benchmarks.real_models import MODELS
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module, Value
@@ -323,18 +323,19 @@ def attack(
     }
     cuts, whole = subject.cuts(), _whole(subject)
     kept: dict[int, tuple[Array, dict[str, Array]]] = {}
-    turn = 0
+    lanes, turn = lanes_of(shapes), 0
 
     def run(inputs: dict[str, Array]) -> None:
         nonlocal turn
         scores = subject.run(inputs, ROUNDINGS[turn % len(ROUNDINGS)], turn, found)
         turn += 1
         for goal, score in enumerate(scores):
-            pool = inputs
+            # Rows of a batch, or all inputs together as one.
+            pool = inputs if lanes > 1 else {n: x[None] for n, x in inputs.items()}
             if goal in kept:
                 old, before = kept[goal]
                 score = np.concatenate([old, score])
-                pool = {n: np.concatenate([before[n], x]) for n, x in inputs.items()}
+                pool = {n: np.concatenate([before[n], x]) for n, x in pool.items()}
             best = np.argsort(-score, kind="stable")[:_PARENTS]
             kept[goal] = score[best], {n: x[best] for n, x in pool.items()}
 
@@ -350,10 +351,8 @@ def attack(
     while found.inputs < numbers or turn < 2 * _CLIMB_ROUNDS:
         parents = kept[turn % 2][1]
         picks = np.random.default_rng(turn)
-        lanes = next(iter(shapes.values()))[0]
-        run({
-            n: climbed(picks, parents[n], lanes, subject.limits[n], grid(n)) for n in shapes
-        })  # fmt: skip
+        near = {n: climbed(picks, parents[n], lanes, subject.limits[n], grid(n)) for n in shapes}
+        run(near if lanes > 1 else {n: x[0] for n, x in near.items()})
     return found
 
 
