@@ -4,13 +4,15 @@ The roles of a step load the links unequally, and a party that drew its componen
 the others have theirs. For every step in program order the assignment is taken whose result is
 ready after the fewest rounds, and among these the one that keeps the sum of squared link loads
 smallest, first candidate on a tie; loads of setup and online are balanced apart. Where this leaves
-a link far above the mean, :func:`attempts` gives choices that let a step be late if its roles
-balance the links. All depends on the program alone, so lowering again gives the same program.
+a link far above the mean, as when the last large step finds all links full, :func:`attempts` gives
+choices that keep room on the links that were overloaded, and then such that let a step be late if
+its roles balance the links. All depends on the program alone, so lowering again gives the same
+program.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -25,17 +27,11 @@ BALANCED = Fraction(11, 10)
 SMALL_TRAFFIC = 256 << 10
 """Bytes between parties below which a round costs more than any imbalance."""
 
-_TRIED = (
-    (None, 0),
-    (125_000, 0),
-    (10_000, 0),
-    (10_000, 1),
-    (10_000, 2),
-    (10_000, 3),
-    (1_000, 0),
-    (1_000, 1),
-)
-"""Prices of a round and variants, as tried one after another."""
+SMALL_MESSAGE = 1024
+"""Bytes of a step on a link below which they do not count as load: their round is what costs."""
+
+_TRIED = ((None, 6), (125_000, 4), (10_000, 3), (1_000, 2))
+"""Prices of a round, as tried one after another, and how often each, with what was learnt."""
 
 
 class LinkBalance:
@@ -43,15 +39,19 @@ class LinkBalance:
 
     Args:
         price: bytes of link load that a round of delay is weighed against; None: any number.
-        variant: weighs loads by up to a tenth apart, another way for every number but 0: a greedy
-            choice is not the best one, and another may be better.
+        reserve: online bytes that links between parties count as carrying from the beginning: a
+            greedy choice is not the best one, and leaves less for the end where less room is left.
     """
 
-    def __init__(self, price: int | None = None, variant: int = 0) -> None:
+    def __init__(
+        self, price: int | None = None, reserve: Mapping[tuple[str, str], int] | None = None
+    ) -> None:
         self._price = price
-        self._variant = variant
-        self._chosen = 0
-        self._load: dict[tuple[str, str, str], int] = {}
+        self._reserve = dict(reserve or {})
+        self._load: dict[tuple[str, str, str], int] = {
+            ("online", *link): nbytes for link, nbytes in self._reserve.items()
+        }
+        self._carried: dict[tuple[str, str], int] = {}
 
     def choose(
         self,
@@ -75,41 +75,55 @@ class LinkBalance:
             )
 
         def score(i: int) -> tuple[Any, ...]:
-            squares = growth(costs[i]) * self._weight(i)
+            squares = growth(costs[i])
             if self._price is None:
                 return (times[i], squares)
             # Six times the squares over the sum: the load of a link, weighted by the loads.
-            load = Fraction(6 * squares, 1000 * max(before + costs[i].total_bytes, 1))
+            load = Fraction(6 * squares, max(before + costs[i].total_bytes, 1))
             return (times[i][0] * self._price + load, times[i])
 
         best = min(range(len(candidates)), key=score)
-        self._chosen += 1
         for link, nbytes in costs[best].links.items():
             key = (phase, *link)
             self._load[key] = self._load.get(key, 0) + nbytes
+            if phase == "online" and set(link) <= set(COMPUTE_PLACES) and nbytes >= SMALL_MESSAGE:
+                self._carried[link] = self._carried.get(link, 0) + nbytes
         return candidates[best]
 
-    def _weight(self, candidate: int) -> int:
-        """Thousandths by which a candidate's loads count."""
-        mixed = self._variant * (7919 * self._chosen + 104_729 * candidate + 31 * self._variant)
-        return 1000 + mixed % 101
+    def loads(self) -> dict[tuple[str, str], int]:
+        """Online bytes of the links between parties that carry any, small messages left out."""
+        return dict(self._carried)
 
     def excess(self) -> Fraction:
         """Online, the busiest link between parties over their mean; 1 for small traffic."""
-        loads = [
-            n
-            for (phase, *link), n in self._load.items()
-            if phase == "online" and set(link) <= set(COMPUTE_PLACES)
-        ]
+        loads = self.loads().values()
         if sum(loads) < SMALL_TRAFFIC:
             return Fraction(1)
         return Fraction(6 * max(loads), sum(loads))
 
+    def again(self) -> LinkBalance:
+        """A new choice that keeps more room on the links that carry more than the mean here.
+
+        And less on those that carry less, so that room which was not needed is given back.
+        """
+        mean = sum(self._carried.values()) // 6
+        reserve = {
+            link: self._reserve.get(link, 0) + self._carried.get(link, 0) - mean
+            for link in self._carried.keys() | self._reserve.keys()
+        }
+        return LinkBalance(self._price, {link: n for link, n in reserve.items() if n > 0})
+
 
 def attempts() -> Iterator[LinkBalance]:
-    """Balancers to try one after another until one leaves the links balanced."""
-    for price, variant in _TRIED:
-        yield LinkBalance(price, variant)
+    """Balancers to try one after another until one leaves the links balanced.
+
+    The lowering uses each before it takes the next one.
+    """
+    for price, times in _TRIED:
+        tried = LinkBalance(price)
+        for _ in range(times):
+            yield tried
+            tried = tried.again()
 
 
 class FixedRole:

@@ -49,11 +49,14 @@ void simplify(BoxCopy& c) {
 }
 
 template <class W>
-void copy_row(const W* from, std::int64_t from_step, W* to, std::int64_t to_step, std::int64_t n) {
+void copy_row(const W* __restrict from, std::int64_t from_step, W* __restrict to,
+              std::int64_t to_step, std::int64_t n) {
   if (from_step == 1 && to_step == 1)
     std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(W));
   else if (from_step == 0 && to_step == 1)
     std::fill_n(to, n, *from);
+  else if (from_step == 2 && to_step == 1)  // of windows; as a constant it is vectorised
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[2 * i];
   else
     for (std::int64_t i = 0; i < n; ++i) to[i * to_step] = from[i * from_step];
 }

@@ -11,6 +11,9 @@
 
 #include "base/error.h"
 #include "kernels/block/block.h"
+#ifdef __AVX2__
+#include "kernels/block/planes_avx2.h"
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 // gcc 12 unrolls the tree of carry_tables past the 6 levels that a block can have and warns about
@@ -324,59 +327,6 @@ void by_bit(const BlockArgs& a) {
   by_bit_tail<W, O>(bits, x, z, i, a.count);
 }
 
-#ifdef __AVX2__
-// Byte columns of 32 words: out[k] holds byte k of the words x[0..31] >> shift, in order.
-inline void byte_columns(const std::uint64_t* x, int shift, int columns, __m256i* out) {
-  const __m256i pairs = _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15,  //
-                                         0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
-  const __m128i count = _mm_cvtsi32_si128(shift);
-  __m256i v[8];
-  for (int i = 0; i < 8; ++i) {
-    // Low half: words 2i, 2i+1; high half: words 16+2i, 16+2i+1.
-    const __m128i lo = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 2 * i));
-    const __m128i hi = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 + 2 * i));
-    v[i] = _mm256_shuffle_epi8(_mm256_srl_epi64(_mm256_set_m128i(hi, lo), count), pairs);
-  }
-  __m256i q[8];  // 4 lanes: q[2i] bytes 0..3, q[2i+1] bytes 4..7
-  for (int i = 0; i < 4; ++i) {
-    q[2 * i] = _mm256_unpacklo_epi16(v[2 * i], v[2 * i + 1]);
-    q[2 * i + 1] = _mm256_unpackhi_epi16(v[2 * i], v[2 * i + 1]);
-  }
-  for (int h = 0; h < 2; ++h) {
-    if (4 * h >= columns) break;
-    const __m256i a0 = _mm256_unpacklo_epi32(q[h], q[2 + h]);
-    const __m256i a1 = _mm256_unpackhi_epi32(q[h], q[2 + h]);
-    const __m256i b0 = _mm256_unpacklo_epi32(q[4 + h], q[6 + h]);
-    const __m256i b1 = _mm256_unpackhi_epi32(q[4 + h], q[6 + h]);
-    out[4 * h] = _mm256_unpacklo_epi64(a0, b0);
-    out[4 * h + 1] = _mm256_unpackhi_epi64(a0, b0);
-    out[4 * h + 2] = _mm256_unpacklo_epi64(a1, b1);
-    out[4 * h + 3] = _mm256_unpackhi_epi64(a1, b1);
-  }
-}
-
-inline void byte_columns(const std::uint32_t* x, int shift, int, __m256i* out) {
-  const __m256i bytes = _mm256_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,  //
-                                         0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m128i count = _mm_cvtsi32_si128(shift);
-  __m256i v[4];  // 32-bit item k of a half: byte k of four words
-  for (int i = 0; i < 4; ++i) {
-    // Low half: words 4i .. 4i+3; high half: words 16+4i .. 16+4i+3.
-    const __m128i lo = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 4 * i));
-    const __m128i hi = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 + 4 * i));
-    v[i] = _mm256_shuffle_epi8(_mm256_srl_epi32(_mm256_set_m128i(hi, lo), count), bytes);
-  }
-  const __m256i a0 = _mm256_unpacklo_epi32(v[0], v[1]);
-  const __m256i a1 = _mm256_unpackhi_epi32(v[0], v[1]);
-  const __m256i b0 = _mm256_unpacklo_epi32(v[2], v[3]);
-  const __m256i b1 = _mm256_unpackhi_epi32(v[2], v[3]);
-  out[0] = _mm256_unpacklo_epi64(a0, b0);
-  out[1] = _mm256_unpackhi_epi64(a0, b0);
-  out[2] = _mm256_unpacklo_epi64(a1, b1);
-  out[3] = _mm256_unpackhi_epi64(a1, b1);
-}
-#endif
-
 template <class W>
 void bit_slice(const BlockArgs& a) {
   const W* x = reinterpret_cast<const W*>(a.in[0]);
@@ -425,6 +375,20 @@ void from_bits(const BlockArgs& a) {
     W* zs = z + b * kBlockLanes;
     std::size_t i = 0;
 #ifdef __AVX2__
+    // With fewer planes it is not worth it.
+    constexpr std::size_t kLeastPlanes = 4;
+    for (; planes >= kLeastPlanes && i + 256 <= lanes; i += 256) {
+      __m256i byte[sizeof(W)][8];
+      for (std::size_t k = 0; k < sizeof(W); ++k)
+        if (8 * k < planes)
+          bytes_of_planes(in + 8 * k * bytes + i / 8, bytes, planes - 8 * k, byte[k]);
+      for (std::size_t m = 0; m < 8; ++m) {
+        __m256i column[sizeof(W)];
+        for (std::size_t k = 0; k < sizeof(W); ++k)
+          column[k] = 8 * k < planes ? byte[k][m] : _mm256_setzero_si256();
+        words_of_columns(column, zs + i + 16 * m);
+      }
+    }
     constexpr int kGroups = static_cast<int>(sizeof(W));  // vectors of 32 words
     constexpr std::size_t kWords = 32 / sizeof(W);        // words of a vector
     const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,  //
