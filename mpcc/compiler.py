@@ -386,11 +386,11 @@ class _Compiler:
         errors: dict[str, dict[str, float]] = {}
         for size in sizes:
             if size != first:
-                other = self.read(source, size, calibration)
+                other = self.read(source, size, calibration, base.imported.constants)
                 phi, errors[str(size)] = self.share(base, analysis, other)
                 others.append((other, phi))
         private = {**analysis.private, "batches": errors} if errors else analysis.private
-        notes = analysis.notes
+        notes = (*base.imported.notes, *analysis.notes)
         made = {first: self.build(base, analysis.phi, private, notes)}
         weights = made[first].weights
         for other, phi in others:
@@ -406,10 +406,18 @@ class _Compiler:
         self.progress(step if size is None else f"{step}, batch {size}")
 
     def read(
-        self, source: str | bytes, size: int | None, calibration: Mapping[str, Array] | None
+        self,
+        source: str | bytes,
+        size: int | None,
+        calibration: Mapping[str, Array] | None,
+        known: Mapping[str, Array] | None = None,
     ) -> _Model:
-        """Import the model and run the passes of the tensor level."""
+        """Import the model and run the passes of the tensor level.
+
+        ``known``: constants of the batch size that is compiled first, if this is another.
+        """
         from mpcc.frontend import import_model
+        from mpcc.frontend.batches import share_rows
         from mpcc.passes import pipeline
         from mpcc.passes.base import Checkpoint, Manager, Result
         from mpcc.passes.recognise import recognised
@@ -421,6 +429,8 @@ class _Compiler:
             imported = import_model(
                 source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature
             )
+            if known is not None:
+                imported = share_rows(imported, known)
         checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
         patterns: Sequence[Found] = ()
         if chosen.formats.disclose != "none":

@@ -164,6 +164,7 @@ class Imported:
         outputs: in the model's order.
         disclosed: constants of the model that stand in the module in the clear.
         batched: names of inputs whose first axis is the batch that was asked for.
+        notes: sentences for the user: outputs that are not quite the model's.
     """
 
     module: Module
@@ -172,6 +173,7 @@ class Imported:
     outputs: tuple[Port, ...]
     disclosed: tuple[Disclosed, ...] = ()
     batched: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -336,6 +338,7 @@ class Builder:
         self.constants: dict[str, Array] = {}
         # In order, and without doubles.
         self._disclosed: dict[Disclosed, None] = {}
+        self._notes: dict[str, None] = {}
         self.node = ""
         self.masks: dict[str, str] = {}
         self.computed: set[str] = set()
@@ -350,6 +353,15 @@ class Builder:
     def disclosed(self) -> tuple[Disclosed, ...]:
         """What goes into the module in the clear."""
         return tuple(self._disclosed)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the module: outputs that are not quite the model's."""
+        return tuple(self._notes)
+
+    def note(self, text: str) -> None:
+        """Add a sentence to the notes."""
+        self._notes[text] = None
 
     def reserve(self, names: Sequence[str]) -> None:
         """Keep names that the model uses from being given to derived constants."""
@@ -439,7 +451,8 @@ class Builder:
         """Why a constant cannot be a weight."""
         return Unsupported(
             f"the constant {name} has elements that are not finite binary32 numbers",
-            "fixed-point numbers have no infinity and no NaN: repair the model's weights",
+            "fixed-point numbers have no infinity and no NaN: repair the model's weights; only "
+            "masks that a softmax takes may be -inf (pad inside MaxPool, not before it)",
         )
 
     def name(self, wanted: str) -> str:

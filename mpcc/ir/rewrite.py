@@ -97,12 +97,28 @@ class Rewriter:
         self._replaced[old] = new
 
     def commit(self, anchor: Op) -> None:
-        """Carry out what was asked for since the last commit; the anchor is where ops go."""
+        """Carry out what was asked for since the last commit; the anchor is where ops go.
+
+        Takes time by what changes, not by the size of the function: models of thousands of ops
+        have thousands of rewrites.
+        """
         position = self.function.ops.index(anchor)
         self.function.ops[position:position] = self._new
-        self.function.replace_uses(self._replaced)
+        for op in self._new:
+            for i, value in enumerate(op.operands):
+                self._uses.setdefault(value, []).append((op, i))
+        for old in self._replaced:
+            new = old
+            while new in self._replaced:
+                new = self._replaced[new]
+            moved = self._uses.pop(old, [])
+            for op, i in moved:
+                op.operands[i] = new
+            self._uses.setdefault(new, []).extend(moved)
+            if old in self._returned:
+                self.function.returns = [new if v is old else v for v in self.function.returns]
+                self._returned = set(self.function.returns)
         self._new, self._replaced = [], {}
-        self.refresh()
 
 
 class Rule(Generic[M]):

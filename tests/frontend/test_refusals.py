@@ -105,7 +105,10 @@ KERNEL = {"w": np.ones((2, 2, 3, 3), F)}
         ([node("Pad", ["x", "p"], ["y"])], {"x": (3,)}, {"p": np.array([-2, -1])},
          "cut everything"),
         ([node("Pad", ["x", "p", "v"], ["y"])], {"x": (3,)},
-         {"p": np.array([1, 0]), "v": np.array(-np.inf, F)}, "padding with -inf"),
+         {"p": np.array([1, 0]), "v": np.array(-np.inf, F)},
+         "the constant v has elements that are not finite"),
+        ([node("Pad", ["x", "p", "v"], ["y"])], {"x": (3,)},
+         {"p": np.array([1, 0]), "v": np.array(np.inf, F)}, "padding with inf"),
         ([node("Div", ["x", "w"], ["y"])], {"x": (2,)}, {"w": np.array([1, 0], F)},
          "elements that are not finite"),
         ([node("Pow", ["x", "e"], ["y"])], {"x": (2,)}, {"e": np.array([1, -17], F)},
@@ -179,7 +182,8 @@ KERNEL = {"w": np.ones((2, 2, 3, 3), F)}
          "the constant w has elements that are not finite"),
         ([node("Add", ["x", "w"], ["y"])], {"x": (2,)}, {"w": np.array([1, -np.inf], F)},
          "the constant w has elements that are not finite"),
-        ([node("Attention", ["x", "x", "x"], ["y", "", "", "z"], qk_matmul_output_mode=2),
+        ([node("Attention", ["x", "x", "x"], ["y", "", "", "z"], qk_matmul_output_mode=2,
+               is_causal=1),
           node("Relu", ["z"], ["s"])], {"x": (1, 1, 2, 2)}, {}, "the scores of mode 2"),
         ([node("Cast", ["w"], ["c"], to=1), node("Add", ["x", "c"], ["y"])], {"x": (1,)},
          {"w": np.array([1e300])}, "the constant c has elements that are not finite"),
@@ -230,6 +234,40 @@ def test_an_input_of_text():
     made = model([node("Relu", ["x"], ["y"])], {"x": (2,)})
     made.graph.input.append(helper.make_tensor_value_info("s", TensorProto.STRING, (1,)))
     assert refused(made)[0][1] == "input s does not hold numbers"
+
+
+@pytest.mark.parametrize("kind", ["sequence", "optional", "map"])
+def test_inputs_that_are_no_tensors(kind):
+    """Sequences and optional values, also in the middle of a model, are refused by name."""
+    inner = helper.make_tensor_type_proto(TensorProto.FLOAT, (2,))
+    made = {
+        "sequence": lambda: helper.make_sequence_type_proto(inner),
+        "optional": lambda: helper.make_optional_type_proto(inner),
+        "map": lambda: helper.make_map_type_proto(TensorProto.INT64, inner),
+    }[kind]()
+    given = model([node("Relu", ["x"], ["y"])], {"x": (2,)})
+    given.graph.input.append(helper.make_value_info("s", made))
+    ((code, what, _, fix),) = refused(given)
+    assert code == "E-import-unsupported"
+    assert what == f"input s is of type {kind}, no tensor"
+    assert "only tensors" in fix
+
+
+def test_sequences_and_optional_values_inside():
+    nodes = [
+        node("SequenceConstruct", ["x", "x"], ["s"]),
+        node("SequenceAt", ["s", "i"], ["a"]),
+        node("SplitToSequence", ["x"], ["t"]),
+        node("SequenceLength", ["t"], ["n"]),
+        node("ConcatFromSequence", ["s"], ["c"], axis=0),
+        node("Optional", ["x"], ["o"]),
+        node("OptionalGetElement", ["o"], ["e"]),
+        node("Add", ["a", "e"], ["y"]),
+    ]
+    found = refused(model(nodes, {"x": (2,)}, {"y": 1}, {"i": np.array(0)}, 18))
+    said = " ".join(what for _, what, _, _ in found)
+    for each in nodes[:-1]:
+        assert f"{each.op_type} of opset 18: only tensors can be shared, no sequences" in said
 
 
 def test_an_output_that_is_a_weight():
@@ -299,10 +337,16 @@ def test_a_model_of_training_operators_alone():
 
 
 def test_classical_models():
-    svm = node("SVMClassifier", ["x"], ["l", "y"], domain="ai.onnx.ml", classlabels_ints=[0, 1])
-    found = refused(model([svm], {"x": (1, 2)}, {"y": 2}, domains=["ai.onnx.ml"]))
-    assert "ai.onnx.ml.SVMClassifier of opset 1: the operator is not supported" in found[0][1]
-    assert "mpcc ops" in found[0][3]
+    maps = node("CastMap", ["x"], ["y"], domain="ai.onnx.ml")
+    given = model([maps], {"x": (1, 2)}, {"y": 2}, domains=["ai.onnx.ml"])
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = helper.make_map_type_proto(TensorProto.INT64, kind)
+    given.graph.input[0].CopyFrom(helper.make_value_info("x", kind))
+    said = {what for _, what, _, _ in refused(given)}
+    assert said == {
+        "input x is of type map, no tensor",
+        "ai.onnx.ml.CastMap of opset 1: maps cannot be shared",
+    }
 
 
 def test_an_unknown_domain_without_an_opset():

@@ -106,3 +106,28 @@ def test_users():
     assert not rewriter.only_user(first.result, second)
     assert not rewriter.only_user(second.result, second)
     assert rewriter.only_user(second.result, output)
+
+
+def test_uses_stay_those_of_the_function():
+    """After every commit the rewriter knows the same uses as a new one would."""
+    module = chain(5)
+    main = module.main
+    main.append(tensor.Add, [main.ops[3].result, main.ops[3].result])
+    returned = main.ops[3].result
+    main.returns = [returned]
+    rewriter = Rewriter(main)
+    for op in main.ops[2:5]:
+        first = rewriter.insert(tensor.Relu, op.operands, {})
+        second = rewriter.insert(tensor.Add, [op.operands[0], op.operands[0]], {})
+        rewriter.replace(op.result, first)
+        # A chain of replacements ends at the last one.
+        rewriter.replace(first, second)
+        rewriter.commit(op)
+        fresh = Rewriter(main)
+        for each in main.ops:
+            for value in each.results:
+                assert sorted(map(id, rewriter.users(value))) == sorted(map(id, fresh.users(value)))
+                assert rewriter.only_user(value, each) == fresh.only_user(value, each)
+    assert main.returns != [returned]
+    assert all(value.op in main.ops for value in main.returns)
+    assert not any(returned in op.operands for op in main.ops)

@@ -48,11 +48,11 @@ def attention(node: Node) -> tuple[Operand, ...]:
     scale = node.number("scale", 0.0) if node.has("scale") else 0.0
     query = scaled(node, query, scale or 1.0 / math.sqrt(size))
     raw = node.emit(tensor.MatMul, query, node.emit(tensor.Transpose, key, perm=(0, 1, 3, 2)))
-    limit = node.number("softcap", 0.0)
+    limit, capped = node.number("softcap", 0.0), raw
     if limit:
         # Before the mask, which it would make a number like others.
-        raw = scaled(node, node.emit(tensor.Tanh, scaled(node, raw, 1.0 / limit)), limit)
-    biased, blind = _biased(node, raw, past)
+        capped = scaled(node, node.emit(tensor.Tanh, scaled(node, raw, 1.0 / limit)), limit)
+    biased, blind = _biased(node, capped, past)
     weights = node.emit(tensor.Softmax, unmasked(node, biased), axis=3)
     if blind.any():
         # A query that sees no key gives zeros.
@@ -65,10 +65,27 @@ def attention(node: Node) -> tuple[Operand, ...]:
         result = node.emit(tensor.Transpose, result, perm=(0, 2, 1, 3))
         batch, length, count, width = type_of(result).shape
         result = node.emit(tensor.Reshape, result, shape=(batch, length, count * width))
+    scores = (raw, capped, biased, weights)
     mode = node.integer("qk_matmul_output_mode", 0)
-    if any(node.used[3:]) and (mode not in (0, 3) or (mode == 0 and limit)):
-        node.refuse(f"the scores of mode {mode}", "use those before masks (0) or the weights (3)")
-    return result, *present, raw if mode == 0 else weights
+    if any(node.used[3:]) and (mode not in range(4) or (mode == 2 and not _is_of_numbers(node))):
+        node.refuse(
+            f"the scores of mode {mode}",
+            "scores with a mask are minus infinity where it hides: use those before it (0, 1) or "
+            "the weights (3)",
+        )
+    return result, *present, scores[mode] if mode in range(4) else raw
+
+
+def _is_of_numbers(node: Node) -> bool:
+    """Whether nothing but numbers is added to the scores: they are finite then."""
+    mask = node.optional(3)
+    keys = node.shape(1)[-2] + (0 if node.optional(4) is None else node.shape(4)[2])
+    whole = mask is None or type_of(mask).shape[-1] == keys
+    if mask is not None and node.kind(3) == onnx.TensorProto.BOOL:
+        return False
+    windows = (node.integer(f"{side}_window_size", -1) for side in ("left", "right"))
+    causal = bool(node.integer("is_causal", 0))
+    return whole and not causal and max(windows) < 0 and node.optional(6) is None
 
 
 def _split(node: Node, index: int, heads: int, flat: bool) -> Value:
@@ -224,7 +241,7 @@ def _angles(node: Node, index: int) -> Operand:
 OPERATORS: Mapping[str, Operator] = {
     "Attention": Operator(
         attention,
-        "computed lengths of a cache; scores between mask and softmax",
+        "computed lengths of a cache; scores with a mask that hides",
         "softmax_precision left_window_size right_window_size",
     ),
     "RotaryEmbedding": Operator(rotary_embedding),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import onnx
 
 from mpcc.frontend.importer import Constant, Operand, type_of
+from mpcc.frontend.onnx.compose import spread
 from mpcc.frontend.onnx.indexing import rearranged
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.frontend.onnx.normal import hidden
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 
@@ -40,7 +43,27 @@ def equal(node: Node) -> Operand:
     """Equal: of numbers or of truth values."""
     if node.kind(0) == onnx.TensorProto.BOOL:
         return node.emit(tensor.Not, node.emit(tensor.Xor, node.bit(0), node.bit(1)))
+    for i in range(2):
+        if _is_minus_infinity(node.operand(i)):
+            node.parameter(i, "value", 0.0)
+            found = hidden(node, node.value(1 - i))
+            shape = np.broadcast_shapes(node.shape(0), node.shape(1))
+            if found is None:
+                node.room(*shape)
+                return Constant(np.zeros(shape, bool), node.output, "public")
+            return spread(node, found, shape)
     return node.emit(tensor.Equal, node.value(0), node.value(1))
+
+
+def _is_minus_infinity(operand: Operand) -> bool:
+    """Whether it is this number, as a constant that may parametrise an operator."""
+    return (
+        isinstance(operand, Constant)
+        and operand.is_float
+        and operand.array.size == 1
+        and (operand.restated or not operand.derived)
+        and float(operand.array.reshape(-1)[0]) == -math.inf
+    )
 
 
 def not_(node: Node) -> Operand:

@@ -111,7 +111,8 @@ def _imported(
     batch: int | None,
 ) -> Imported:
     roles = Owners(owners or {}, weights)
-    model = without_maps(load_model(source))
+    model = load_model(source)
+    maps = without_maps(model)
     batched = batched_inputs(model, shapes or {}) if batch is not None else frozenset()
     model = set_shapes(model, shapes or {}, batch)
     problems = Problems()
@@ -131,7 +132,13 @@ def _imported(
     check_looked_up(build, problems)
     problems.raise_if_any()
     constants = {name: array for name, array in build.constants.items() if name in used}
-    return Imported(build.module, constants, graph.inputs, outputs, build.disclosed, batched)
+    for name in maps:
+        build.note(
+            f"output {name} is the tensor of scores that the model's ZipMap would pack in maps"
+        )
+    return Imported(
+        build.module, constants, graph.inputs, outputs, build.disclosed, batched, build.notes
+    )
 
 
 def _shape(info: onnx.ValueInfoProto) -> Shape:
@@ -268,9 +275,12 @@ class _Graph:
             kind = info.type.tensor_type.elem_type
             if kind not in _REAL and kind not in _WHOLE:
                 self.env[info.name] = None
+                form = info.type.WhichOneof("value") or "tensor_type"
                 self.problems.add(
                     "E-import-unsupported",
-                    f"input {info.name} does not hold numbers",
+                    f"input {info.name} does not hold numbers"
+                    if form == "tensor_type"
+                    else f"input {info.name} is of type {form.removesuffix('_type')}, no tensor",
                     fix="only tensors of float, double, float16, integers and bool can be shared",
                 )
                 continue

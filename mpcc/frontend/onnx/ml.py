@@ -7,6 +7,7 @@ on). Labels, keys and categories that are integers are public.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,13 @@ from mpcc.frontend.onnx.compose import negative, power, scaled
 from mpcc.frontend.onnx.indexing import gathered
 from mpcc.frontend.onnx.node import Node, Operator
 from mpcc.frontend.onnx.tokens import looked_up_rows
-from mpcc.frontend.onnx.trees import chosen_label, labels_of, rows_of, transformed
+from mpcc.frontend.onnx.trees import (
+    chosen_label,
+    labels_of,
+    note_texts,
+    rows_of,
+    transformed,
+)
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import element_count
@@ -26,21 +33,26 @@ from mpcc.ir.types import element_count
 __all__ = ["OPERATORS", "without_maps"]
 
 
-def without_maps(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every ZipMap at its end replaced by the tensor of scores that it packs.
+def without_maps(model: onnx.ModelProto) -> list[str]:
+    """Replace every ZipMap at a model's end by the tensor of scores that it packs.
 
     Args:
         model: changed in place.
+
+    Returns:
+        Names of the outputs that were maps.
     """
+    found = []
     outputs = {o.name: o for o in model.graph.output}
     for node in model.graph.node:
         if (node.domain, node.op_type) == ("ai.onnx.ml", "ZipMap") and node.output[0] in outputs:
             node.domain, node.op_type = "", "Identity"
             del node.attribute[:]
             info = outputs[node.output[0]]
+            found.append(str(info.name))
             info.type.Clear()
             info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    return model
+    return found
 
 
 def _weight(node: Node, what: str, array: npt.ArrayLike) -> Constant:
@@ -150,6 +162,126 @@ def svm_regressor(node: Node) -> Operand:
         inside = node.real(node.emit(tensor.Less, node.public("zero", 0.0), y))
         return node.emit(tensor.Sub, scaled(node, inside, 2.0), node.public("one", 1.0))
     return transformed(node, y, node.text("post_transform", "NONE"))
+
+
+def svm_classifier(node: Node) -> tuple[Operand, Operand]:
+    """SVMClassifier: votes of all pairs of classes, or probabilities of two or three classes."""
+    labels, classes = labels_of(node, "classlabels_ints", "classlabels_strings")
+    how = node.text("post_transform", "NONE")
+    decisions = _decisions(node, classes)
+    pairs = list(combinations(range(classes), 2))
+    if node.has("prob_a") and node.numbers("prob_a"):
+        scores = _probabilities(node, decisions, classes)
+        best = node.emit(tensor.ArgMax, scores, axis=1, keepdims=False)
+        return chosen_label(node, best, labels), transformed(node, scores, how)
+    above = node.real(node.emit(tensor.Less, node.public("zero", 0.0), decisions))
+    if classes > 2:
+        # A pair's first class has its vote if the decision is positive, the second one else.
+        votes = np.zeros((len(pairs), classes))
+        for row, (i, j) in enumerate(pairs):
+            votes[row, i], votes[row, j] = 1.0, -1.0
+        base = [float(sum(j == k for _, j in pairs)) for k in range(classes)]
+        counted = node.emit(tensor.MatMul, above, node.public("votes", votes))
+        counted = node.emit(tensor.Add, counted, node.public("base", base))
+        best = node.emit(tensor.ArgMax, counted, axis=1, keepdims=False)
+        return chosen_label(node, best, labels), transformed(node, decisions, how)
+    # As onnxruntime does: -d and d, logistic functions of them, or for SOFTMAX 1 - d and d.
+    second = transformed(node, decisions, how) if how != "SOFTMAX" else decisions
+    if how == "NONE":
+        first = negative(node, decisions)
+    else:
+        first = node.emit(tensor.Sub, node.public("one", 1.0), second)
+    index = node.emit(tensor.Sub, node.public("last", 1.0), above)
+    index = node.emit(tensor.Reshape, index, shape=(type_of(index).shape[0],))
+    label = index if list(labels) == [0, 1] else chosen_label(node, index, labels)
+    return label, node.emit(tensor.Concat, first, second, axis=1)
+
+
+def _decisions(node: Node, classes: int) -> Value:
+    """What every pair of classes says of rows [B, F]: [B, pairs], positive for the first class."""
+    x, per_class = rows_of(node), node.ints("vectors_per_class")
+    columns, count = type_of(x).shape[1], sum(per_class)
+    if classes < 2 or len(per_class) != classes or min(per_class) < 0 or not count:
+        node.refuse(
+            f"{len(per_class)} lists of support vectors for {classes} classes",
+            "of a linear one without support vectors make a LinearClassifier",
+        )
+    vectors = np.asarray(node.numbers("support_vectors"))
+    coefficients, rho = np.asarray(node.numbers("coefficients")), node.numbers("rho")
+    pairs = list(combinations(range(classes), 2))
+    if (len(vectors), len(coefficients), len(rho)) != (
+        count * columns,
+        count * (classes - 1),
+        len(pairs),
+    ):
+        node.refuse("its support vectors do not fit together", "export the model again")
+    node.room(count, len(pairs))
+    coefficients = coefficients.reshape(classes - 1, count)
+    ends = np.cumsum((0, *per_class))
+    matrix = np.zeros((count, len(pairs)))
+    for column, (i, j) in enumerate(pairs):
+        for one, row in ((i, j - 1), (j, i)):
+            its = slice(ends[one], ends[one + 1])
+            matrix[its, column] = coefficients[row, its]
+    kernel = _kernel(node, x, vectors.reshape(count, columns))
+    found = node.emit(tensor.MatMul, kernel, _weight(node, "coefficients", matrix))
+    return node.emit(tensor.Add, found, _weight(node, "rho", rho))
+
+
+# Squares and products of the pairs' probabilities r = (r01, r02, r12) and their complements s, in
+# the order r r, s s, r s, make the elements 00, 11, 22, 01, 02, 12 of a matrix Q ...
+_COUPLING = np.zeros((9, 6))
+for _row, _column, _sign in (
+    (3, 0, 1), (4, 0, 1), (0, 1, 1), (5, 1, 1), (1, 2, 1), (2, 2, 1), (6, 3, -1), (7, 4, -1),
+    (8, 5, -1),
+):  # fmt: skip
+    _COUPLING[_row, _column] = _sign
+# ... and differences of products of these its cofactors, in the same order.
+_PRODUCTS = (
+    ((1, 2), (5, 5)), ((0, 2), (4, 4)), ((0, 1), (3, 3)), ((4, 5), (3, 2)), ((3, 5), (4, 1)),
+    ((3, 4), (0, 5)),
+)  # fmt: skip
+_ROWS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]], np.float64)
+
+
+def _probabilities(node: Node, decisions: Value, classes: int) -> Value:
+    """Probabilities of classes [B, classes] from those of pairs.
+
+    Of three classes they are those p of sum 1 that minimise the sum of (r_ji p_i - r_ij p_j)^2 (Wu,
+    Lin and Weng, "Probability Estimates for Multi-class Classification by Pairwise Coupling", JMLR
+    5, 2004, section 4.2): the sums of the rows of the adjugate of Q, over the sum of all.
+    onnxruntime approaches them until they change by less than 0.005 / classes.
+    """
+    a, b = np.asarray(node.numbers("prob_a")), np.asarray(node.numbers("prob_b"))
+    pairs = classes * (classes - 1) // 2
+    if len(a) != pairs or len(b) != pairs:
+        node.refuse(f"{len(a)} and {len(b)} numbers prob_a and prob_b for {pairs} pairs")
+    if classes > 3:
+        node.refuse(
+            f"probabilities of {classes} classes, which are computed step by step",
+            "export without probabilities (votes), or as one classifier for each class",
+        )
+    linear = node.emit(tensor.Mul, decisions, _weight(node, "prob_a", -a))
+    linear = node.emit(tensor.Add, linear, _weight(node, "prob_b", -b))
+    r = node.emit(tensor.Sigmoid, linear)
+    s = node.emit(tensor.Sub, node.public("one", 1.0), r)
+    if classes == 2:
+        return node.emit(tensor.Concat, r, s, axis=1)
+    left = node.emit(tensor.Concat, r, s, r, axis=1)
+    right = node.emit(tensor.Concat, r, s, s, axis=1)
+    products = node.emit(tensor.Mul, left, right)
+    q = node.emit(tensor.MatMul, products, node.public("coupling", _COUPLING))
+    terms = [
+        node.emit(
+            tensor.Mul,
+            *(gathered(node, q, 1, np.array([term[k] for term in column])) for k in range(2)),
+        )
+        for column in zip(*_PRODUCTS, strict=True)
+    ]
+    cofactors = node.emit(tensor.Sub, *terms)
+    sums = node.emit(tensor.MatMul, cofactors, node.public("rows", _ROWS))
+    total = node.emit(tensor.ReduceSum, sums, axes=(1,), keepdims=True)
+    return node.emit(tensor.Div, sums, total)
 
 
 # --- preparing features --------------------------------------------------------------------------
@@ -284,6 +416,7 @@ def label_encoder(node: Node) -> Operand:
     if node.has("values_strings"):
         texts = node.texts("values_strings")
         values = np.asarray([texts.index(t) for t in texts], np.float64)
+        note_texts(node, texts)
     elif node.has("values_int64s"):
         values = np.asarray(node.ints("values_int64s"), np.float64)
         default = float(node.integer("default_int64", -1))
@@ -320,6 +453,10 @@ OPERATORS: Mapping[str, Operator] = {
     "LinearRegressor": Operator(linear_regressor, "PROBIT, SOFTMAX_ZERO"),
     "Normalizer": Operator(normalizer),
     "OneHotEncoder": Operator(one_hot_encoder, "strings, zeros = 0", "cats_int64s cats_strings"),
+    "SVMClassifier": Operator(
+        svm_classifier,
+        "probabilities of four classes or more, PROBIT, SOFTMAX_ZERO, no support vectors",
+    ),
     "SVMRegressor": Operator(
         svm_regressor, "PROBIT, SOFTMAX_ZERO", "support_vectors kernel_params"
     ),

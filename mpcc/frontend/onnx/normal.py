@@ -16,7 +16,7 @@ from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape, element_count
 
-__all__ = ["MASK", "OPERATORS", "real_power"]
+__all__ = ["MASK", "OPERATORS", "hidden", "real_power", "unmasked"]
 
 MASK = 1024.0
 """Constants that are added to the operand of a softmax are at least minus this."""
@@ -259,6 +259,28 @@ def _limited(node: Node, x: Value) -> Value:
     return node.builder.value(
         node.builder.derive(constant, "mask", lambda a: np.maximum(a.astype(np.float64), -MASK))
     )
+
+
+def hidden(node: Node, x: Value) -> Value | None:
+    """Whether numbers are minus infinity: truth values; None where none can be.
+
+    Fixed-point numbers never are, but a model may ask it of its own mask, to find queries that see
+    nothing. So the numbers are taken with their constants at least -1024, as a softmax takes them,
+    and those below half of that count as minus infinity. Where nothing of a mask's kind goes into
+    the numbers, the answer is known.
+    """
+    op = x.op
+    if op is not None and op.definition is tensor.ReduceMax:
+        (inner,) = op.operands
+        far = unmasked(node, inner)
+        if far is inner:
+            return None
+        far = node.emit(tensor.ReduceMax, far, **op.attrs)
+    else:
+        far = _limited(node, unmasked(node, x))
+        if far is x:
+            return None
+    return node.emit(tensor.Not, node.emit(tensor.Less, node.public("far", -MASK / 2), far))
 
 
 # --- normalisation -------------------------------------------------------------------------------

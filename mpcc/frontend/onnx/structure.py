@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -239,7 +240,8 @@ def pad(node: Node) -> Operand:
         axes = node.axes(node.integers(3, "the list of axes"), rank)
     if len(pads) != 2 * len(axes):
         node.refuse(f"pads {list(pads)} do not fit the axes {list(axes)}")
-    if not np.isfinite(value):
+    infinite = mode == "constant" and value == -math.inf and node.opset >= 11
+    if not np.isfinite(value) and not infinite:
         node.refuse(
             f"padding with {value}", "fixed-point numbers are finite: pad inside MaxPool instead"
         )
@@ -259,7 +261,27 @@ def pad(node: Node) -> Operand:
     before, after = (tuple(max(p, 0) for p in side) for side in (low, high))
     if not any((*before, *after)) and min((*low, *high), default=0) < 0:
         return x
+    if infinite:
+        return _hidden_around(node, x, before, after)
     return node.emit(tensor.Pad, x, low=before, high=after, value=value)
+
+
+def _hidden_around(node: Node, x: Value, low: Shape, high: Shape) -> Value:
+    """A mask with minus infinity around it: a constant, which a softmax makes finite."""
+    outside = node.builder.value(node.operand(2))
+    for axis, sizes in enumerate(zip(low, high, strict=True)):
+        shape = type_of(x).shape
+        node.room(*shape[:axis], shape[axis] + sum(sizes), *shape[axis + 1 :])
+        one = node.emit(tensor.Reshape, outside, shape=(1,) * len(shape))
+        parts = [
+            node.emit(tensor.Broadcast, one, shape=(*shape[:axis], size, *shape[axis + 1 :]))
+            if size
+            else None
+            for size in sizes
+        ]
+        given = [part for part in (parts[0], x, parts[1]) if part is not None]
+        x = x if len(given) == 1 else node.emit(tensor.Concat, *given, axis=axis)
+    return x
 
 
 def _mirrored(node: Node, x: Value, axis: int, mode: str, low: int, high: int) -> Value:

@@ -24,7 +24,7 @@ from mpcc.ir.limits import MAX_LIST
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import element_count
 
-__all__ = ["OPERATORS", "chosen_label", "labels_of", "rows_of", "transformed"]
+__all__ = ["OPERATORS", "chosen_label", "labels_of", "note_texts", "rows_of", "transformed"]
 
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ") + (
     "BRANCH_MEMBER",
@@ -401,10 +401,24 @@ def _base(node: Node) -> Array:
 def labels_of(node: Node, ints: str, strings: str) -> tuple[tuple[int, ...], int]:
     """Labels of classes, and how many there are; strings become the classes' indices."""
     if node.has(strings) and node.texts(strings):
-        count = len(node.texts(strings))
-        return tuple(range(count)), count
+        texts = node.texts(strings)
+        note_texts(node, texts)
+        return tuple(range(len(texts))), len(texts)
     labels = node.ints(ints) if node.has(ints) else ()
     return labels, len(labels)
+
+
+_SHOWN = 8
+
+
+def note_texts(node: Node, texts: Sequence[str]) -> None:
+    """Tell the user that a node gives indices of strings, and of which."""
+    numbers = {text: i for i, text in reversed(list(enumerate(texts)))}
+    listed = ", ".join(f"{numbers[t]} for {t}" for t in list(dict.fromkeys(texts))[:_SHOWN])
+    more = " and so on" if len(numbers) > _SHOWN else ""
+    node.builder.note(
+        f"{node.op} {node.label} gives numbers in place of its strings: {listed}{more}"
+    )
 
 
 def chosen_label(node: Node, index: Value, labels: Sequence[int]) -> Value:

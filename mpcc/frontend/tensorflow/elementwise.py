@@ -93,9 +93,9 @@ def mul(node: Node) -> Operand:
 
 
 def square(node: Node) -> Operand:
-    """Square: x x."""
+    """Square: x x; of a root, what it is the root of."""
     x = node.value(0)
-    return node.emit(tensor.Mul, x, x)
+    return node.onnx("Mul", x, x)
 
 
 def squared_difference(node: Node) -> Operand:
@@ -184,7 +184,7 @@ def select(node: Node) -> Operand:
 
 
 def half(node: Node) -> Operand:
-    """The half of a sum of squares (L2Loss)."""
+    """L2Loss: the half of a sum of squares."""
     x = node.value(0)
     axes = tuple(range(len(type_of(x).shape)))
     squares = node.emit(tensor.Mul, x, x)

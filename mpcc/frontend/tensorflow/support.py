@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from mpcc.frontend.tensorflow import control, elementwise, layers, structure
 from mpcc.frontend.tensorflow.node import Node, Operator
 
-__all__ = ["OPERATORS", "WRITES", "Reason", "reason"]
+__all__ = ["OPERATORS", "WRITES", "Reason", "listed", "reason"]
 
 
 def _constant(node: Node) -> None:
-    """A Const, which the walker takes itself."""
+    """Const: a weight, or public where it is of integers."""
+    # The walker takes it itself.
 
 
 @dataclass(frozen=True)
@@ -117,3 +118,12 @@ def reason(op: str) -> Reason:
         if re.fullmatch(pattern, op):
             return found
     return Reason("the operator is not supported", _SIMPLIFY)
+
+
+def listed() -> list[tuple[str, str]]:
+    """Operators that can be imported on computed values, by name, with a line on each."""
+    found = []
+    for name, operator in sorted(OPERATORS.items()):
+        first = (operator.run.__doc__ or "").strip().partition("\n")[0]
+        found.append((name, first.partition(": ")[2].rstrip(".") or "as ONNX has it"))
+    return found

@@ -1,15 +1,19 @@
 """What cannot be imported from TensorFlow: a clear error each, everything at once."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mpcc.cli import app
 from mpcc.errors import MpccError
 from mpcc.frontend import format_of, import_model
 from mpcc.frontend.tensorflow.loader import import_function, import_keras, import_saved_model
 from mpcc.frontend.tensorflow.runtime import quiet
+from mpcc.frontend.tensorflow.support import OPERATORS
 from tests.frontend.tensorflow.checks import concrete
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
@@ -109,6 +113,14 @@ def test_half_a_saved_model(saved, tmp_path, name):
     assert error.code in ("E-model-invalid", "E-model-missing")
 
 
+def test_a_graph_of_two_gigabytes_is_not_read(tmp_path):
+    with (tmp_path / "saved_model.pb").open("wb") as file:
+        file.truncate(1 << 31)
+    error = refused(import_saved_model, tmp_path)
+    assert error.code == "E-model-size"
+    assert "more than" in str(error)
+
+
 def test_no_model_at_all(tmp_path):
     assert refused(import_model, tmp_path).code == "E-model-missing"
     assert "no saved_model.pb" in str(refused(import_model, tmp_path))
@@ -137,6 +149,9 @@ def test_lite_models_are_refused_by_name(tmp_path):
     assert error.code == "E-model-format"
     assert "TensorFlow Lite" in str(error)
     assert "tf2onnx" in str(error)
+    # Once, whatever else is given with it, and the same at the command line.
+    (line,) = (d for d in refused(import_model, file, batch=1).diagnostics)
+    assert line.fix.startswith("give the SavedModel or Keras file that it was made of, or convert")
 
 
 def test_everything_is_listed_at_once(tf):
@@ -222,6 +237,18 @@ def test_conditions(tf):
         inputs = {"a": np.full((2, 3), sign, np.float32)}
         imported = compared(tf, concrete(tf, run, (2, 3)), inputs)
         assert len(list(imported.module.main.walk("tensor.where"))) == 1
+
+
+def test_the_command_lists_what_can_be_imported():
+    """Without importing TensorFlow."""
+    shown = CliRunner().invoke(app, ["ops", "--tensorflow", "--json"])
+    assert shown.exit_code == 0
+    rows = {row["name"]: row["note"] for row in json.loads(shown.stdout)}
+    assert rows.keys() == OPERATORS.keys()
+    assert all(rows.values())
+    assert rows["Square"].startswith("x x")
+    shown = CliRunner().invoke(app, ["ops", "--tensorflow"])
+    assert "FusedBatchNormV3" in shown.stdout
 
 
 def test_without_tensorflow(tmp_path):
