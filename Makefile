@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 BUILD := build/native
+# An editable installation knows where packages are, so it is renewed with them.
+PACKAGES := $(shell find mpcc -name __init__.py 2>/dev/null)
 NATIVE_SOURCES := $(shell find runtime_native -type f -not -path '*/corpus/*' 2>/dev/null)
 # What `make bench` times over networks too, and at 31 bits and in Z_2^32; of two rows of one
 # measurement the later file's counts.
@@ -47,10 +49,10 @@ native-tests: $(STAMPS)/native-tests ## build the native test programs
 demo: $(STAMPS)/demo ## a real face detector on a photograph that no party sees
 	@$(BIN)/python -m examples.blazeface.demo
 
-test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized ## all tests
+test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized $(STAMPS)/browser ## all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
-test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests
+test-fast: $(STAMPS)/dev $(STAMPS)/native-tests $(STAMPS)/browser ## the quick tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not tensorflow" $(PYTEST_ARGS)
 
 test-sanitize: $(STAMPS)/sanitized $(STAMPS)/tsan ## native tests, short fuzzing under sanitizers
@@ -97,7 +99,7 @@ $(STAMPS)/venv: scripts/check_system.py
 	@$(PIP) install "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.21" "ninja>=1.10"
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
+$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(PACKAGES) $(NATIVE_SOURCES)
 	@echo "== mpcc and its native code (the first build takes some minutes)"
 	@$(PIP) install --no-build-isolation --editable .
 	@touch $@
@@ -117,6 +119,11 @@ $(STAMPS)/sanitized: $(STAMPS)/venv $(NATIVE_SOURCES)
 	@(cd runtime_native && cmake --preset asan-ubsan) \
 	  > $(SANITIZED)/configure.log || (cat $(SANITIZED)/configure.log && false)
 	@cmake --build $(SANITIZED) --target mpcc_checks -- --quiet
+	@touch $@
+
+# Pages are tested in it; where none can be had those tests are skipped.
+$(STAMPS)/browser: $(STAMPS)/venv
+	@$(PYTHON) scripts/check_system.py --install --browser
 	@touch $@
 
 # What runs in several threads, under ThreadSanitizer.

@@ -1,15 +1,20 @@
 """The table of ONNX operators: what is supported, and what each costs under a protocol.
 
-Costs are not written down here. A probe is a model of one node; it is imported, lowered and counted
-like any other model, at a width of ``WIDTH`` bits, and what its node sends is divided by the number
-of elements.
+A probe is a model of one node; it is imported, lowered and counted like any other model, at a width
+of ``WIDTH`` bits, and what its node sends is divided by the number of elements. Parties have the
+roles that take fewest rounds, as in a program whose links are balanced.
+
+Counting all probes takes many seconds, so the figures lie in ``operator_prices.json`` beside this
+module. ``python -m mpcc.operators`` counts them anew; a test holds every one against a fresh count.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +34,17 @@ from mpcc.passes.base import Manager
 from mpcc.passes.declared_formats import declared_phi
 from mpcc.protocols import lower_program, protocol_named
 from mpcc.protocols.base import Protocol
+from mpcc.protocols.roles import LinkBalance
 
 __all__ = [
+    "FILE",
+    "ML_PROBES",
     "PROBES",
+    "PROTOCOL",
     "WIDTH",
     "Price",
     "Probe",
+    "counted",
     "price",
     "prices",
     "probe_model",
@@ -42,6 +52,12 @@ __all__ = [
     "tables",
     "to_json",
 ]
+
+FILE = Path(__file__).with_name("operator_prices.json")
+"""The counted prices, as JSON by operator."""
+
+PROTOCOL = "rep3"
+"""The protocol of the table."""
 
 WIDTH = 16
 """Every value x of a probe satisfies |x| < 2^WIDTH in units of its format."""
@@ -71,6 +87,7 @@ class Probe:
         kind: ONNX's element type of the result.
         opset: version of the operator set; an operator may be gone from newer ones.
         more: element types of the further results.
+        domain: of the operator; the operator set is ``opset`` in the default domain.
     """
 
     inputs: Mapping[str, Shape] = field(default_factory=lambda: {"x": _FLAT})
@@ -83,6 +100,7 @@ class Probe:
     kind: int = onnx.TensorProto.FLOAT
     opset: int = 18
     more: tuple[int, ...] = (onnx.TensorProto.INT64,)
+    domain: str = ""
 
 
 _BOOL, _INT32, _INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT32, onnx.TensorProto.INT64
@@ -252,6 +270,89 @@ PROBES: Mapping[str, Probe] = {
 """Operator -> probe, for all that may send messages; the others only move elements."""
 
 
+_ML = "ai.onnx.ml"
+_ML_OPSET = 3
+_COLUMNS = 16
+_ROWS_OF_16 = {"x": (_SIDE, _COLUMNS)}
+_SUPPORTS = 8
+
+
+def _classical(what: str = "", label: bool = False, **attrs: Any) -> Probe:
+    """A probe of ai.onnx.ml on rows of 16 features; ``label``: it gives one beside scores."""
+    probe = Probe(_ROWS_OF_16, attrs=attrs, what=what, domain=_ML)
+    if not label:
+        return probe
+    return dataclasses.replace(probe, kind=_INT64, more=(onnx.TensorProto.FLOAT,))
+
+
+def _stump(outputs: str) -> dict[str, Any]:
+    """A tree of three conditions and four leaves for one target or class."""
+    leaves = [3, 4, 5, 6]
+    return {
+        "nodes_treeids": [0] * 7,
+        "nodes_nodeids": list(range(7)),
+        "nodes_featureids": [0, 1, 2, 0, 0, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ"] * 3 + ["LEAF"] * 4,
+        "nodes_values": [0.5, 0.25, 0.75, 0.0, 0.0, 0.0, 0.0],
+        "nodes_truenodeids": [1, 3, 5, 0, 0, 0, 0],
+        "nodes_falsenodeids": [2, 4, 6, 0, 0, 0, 0],
+        f"{outputs}_treeids": [0] * 4,
+        f"{outputs}_nodeids": leaves,
+        f"{outputs}_ids": [0, 1, 2, 0] if outputs == "class" else [0] * 4,
+        f"{outputs}_weights": [0.5, 0.25, 0.75, 1.0],
+    }
+
+
+_VECTORS = [0.5] * (_SUPPORTS * _COLUMNS)
+_RBF: Mapping[str, Any] = {
+    "kernel_type": "RBF",
+    "kernel_params": [0.25, 0.0, 3.0],
+    "support_vectors": _VECTORS,
+}
+
+ML_PROBES: Mapping[str, Probe] = {
+    "Binarizer": _classical(threshold=0.5),
+    "Imputer": _classical(imputed_value_floats=[0.5], replaced_value_float=-1.0),
+    "LabelEncoder": dataclasses.replace(
+        _classical("3 keys", keys_int64s=[0, 1, 2], values_floats=[0.5, 1.5, 2.5]),
+        before=(onnx.helper.make_node("Cast", ["x"], ["i"], to=_INT64),),
+        operands=("i",),
+    ),
+    "LinearClassifier": _classical(
+        "16 features, 3 classes",
+        True,
+        coefficients=[0.5] * (3 * _COLUMNS),
+        intercepts=[0.5] * 3,
+        classlabels_ints=[0, 1, 2],
+    ),
+    "LinearRegressor": _classical("16 features", coefficients=[0.5] * _COLUMNS),
+    "Normalizer": _classical("rows of 16", norm="L2"),
+    "OneHotEncoder": _classical("3 categories", cats_int64s=[0, 1, 2]),
+    "SVMClassifier": _classical(
+        "16 features, 8 vectors, 3 classes",
+        True,
+        **_RBF,
+        vectors_per_class=[3, 3, 2],
+        coefficients=[0.5] * (2 * _SUPPORTS),
+        rho=[0.5] * 3,
+        classlabels_ints=[0, 1, 2],
+    ),
+    "SVMRegressor": _classical(
+        "16 features, 8 vectors",
+        **_RBF,
+        n_supports=_SUPPORTS,
+        coefficients=[0.5] * _SUPPORTS,
+        rho=[0.5],
+    ),
+    "Scaler": _classical(offset=[0.5], scale=[2.0]),
+    "TreeEnsembleClassifier": _classical(
+        "a tree of 3 conditions", True, classlabels_int64s=[0, 1, 2], **_stump("class")
+    ),
+    "TreeEnsembleRegressor": _classical("a tree of 3 conditions", n_targets=1, **_stump("target")),
+}
+"""As PROBES, for ai.onnx.ml; its other operators only move elements, or are these in newer form."""
+
+
 @dataclass(frozen=True)
 class Price:
     """What an operator costs online.
@@ -276,9 +377,13 @@ def probe_model(op: str, probe: Probe, after: bool = True) -> bytes:
     """
     helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
     operands = list(probe.operands or (*probe.inputs, *probe.constants))
-    schema = onnx.defs.get_schema(op, probe.opset)
+    since = _ML_OPSET if probe.domain else probe.opset
+    schema = onnx.defs.get_schema(op, since, probe.domain)
     results = ["result", *(f"more{i}" for i in range(1, schema.min_output))]
-    nodes = [*probe.before, helper.make_node(op, operands, results, name=_NODE, **probe.attrs)]
+    nodes = [
+        *probe.before,
+        helper.make_node(op, operands, results, name=_NODE, domain=probe.domain, **probe.attrs),
+    ]
     kinds = dict(zip(results, (probe.kind, *probe.more), strict=False))
     if probe.kind == float_ and after:
         nodes.append(helper.make_node("Relu", ["result"], ["y"], name="after"))
@@ -290,7 +395,10 @@ def probe_model(op: str, probe: Probe, after: bool = True) -> bytes:
         [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()],
         [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in probe.constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", probe.opset)])
+    sets = [helper.make_opsetid("", probe.opset)]
+    if probe.domain:
+        sets.append(helper.make_opsetid(probe.domain, since))
+    made = helper.make_model(graph, opset_imports=sets)
     made.ir_version = _IR_VERSION
     data: bytes = made.SerializeToString()
     return data
@@ -314,50 +422,51 @@ def price(op: str, probe: Probe, protocol: Protocol) -> Price:
         ring=64,
     )
     secure = Manager(pipeline.to_secure(declared_phi(module, formats), formats)).run(module)
-    lower = pipeline.to_party(lambda level: lower_program(level, protocol).party)
-    counted = costs.count(Manager(lower).run(secure))
+    # Balancing the links of one node alone would cost it rounds that it does not cost in a model.
+    program = costs.count(lower_program(secure, protocol, LinkBalance()).party)
     # A probe that only moves elements has no layer of its own.
-    own = [layer.online for layer in counted.layers if layer.name == _NODE]
+    own = [layer.online for layer in program.layers if layer.name == _NODE]
     nbytes, rounds = sum(c.total_bytes for c in own), sum(c.rounds for c in own)
     shape = imported.outputs[0].shape if probe.per_result else next(iter(probe.inputs.values()))
     per = "result" if probe.per_result else "operand"
     return Price(nbytes / element_count(shape), rounds, per, probe.what)
 
 
-def prices(protocol: str = "rep3") -> dict[str, Price]:
-    """Costs of all operators that have a probe.
+def counted() -> dict[str, Price]:
+    """Count all probes; takes many seconds.
 
     Raises:
-        MpccError: there is no such protocol, or a probe cannot be lowered.
+        MpccError: a probe cannot be lowered.
     """
-    chosen = protocol_named(protocol)
-    return {op: price(op, probe, chosen) for op, probe in PROBES.items()}
+    protocol = protocol_named(PROTOCOL)
+    found = {op: price(op, probe, protocol) for op, probe in PROBES.items()}
+    return found | {
+        f"{probe.domain}.{op}": price(op, probe, protocol) for op, probe in ML_PROBES.items()
+    }
 
 
-def table(protocol: str = "rep3") -> list[tuple[Support, Price | None]]:
-    """All operators of ONNX with what they cost, if they send anything.
-
-    Raises:
-        MpccError: as :func:`prices`.
-    """
-    found = prices(protocol)
-    return [(s, None if s.domain else found.get(s.name)) for s in operators()]
+def prices() -> dict[str, Price]:
+    """Costs of all operators that have a probe, as they are in :data:`FILE`."""
+    return {op: Price(**row) for op, row in json.loads(FILE.read_text()).items()}
 
 
-def to_json(protocol: str = "rep3") -> list[dict[str, Any]]:
+def table() -> list[tuple[Support, Price | None]]:
+    """All operators of ONNX with what they cost, if they send anything."""
+    found = prices()
+    return [(s, found.get(f"{s.domain}.{s.name}" if s.domain else s.name)) for s in operators()]
+
+
+def to_json() -> list[dict[str, Any]]:
     """The table as JSON values: the fields of :class:`Support`, ``cost`` and ``error`` or null.
 
     ``error`` is of smooth functions: proved and measured, at ``fraction_bits``.
-
-    Raises:
-        MpccError: as :func:`prices`.
     """
     errors = accuracies()
     return [
         dataclasses.asdict(s)
         | {"cost": None if p is None else dataclasses.asdict(p)}
         | {"error": None if s.domain else _error_json(errors.get(s.name))}
-        for s, p in table(protocol)
+        for s, p in table()
     ]
 
 
@@ -365,15 +474,11 @@ def _error_json(error: Accuracy | None) -> dict[str, float | int] | None:
     return None if error is None else dataclasses.asdict(error) | {"fraction_bits": FRACTION}
 
 
-def tables(protocol: str = "rep3") -> list[Table]:
-    """The table for people, in two: what is supported, and what is not.
-
-    Raises:
-        MpccError: as :func:`prices`.
-    """
+def tables() -> list[Table]:
+    """The table for people, in two: what is supported, and what is not."""
     good = Table(
         title=f"ONNX operators on computed values, opset {MIN_OPSET} to {MAX_OPSET}; costs: "
-        f"{protocol}, over all links, values of {WIDTH} bits"
+        f"{PROTOCOL}, over all links, values of {WIDTH} bits"
     )
     bad = Table(title="ONNX operators that are not supported on computed values")
     for shown in (good, bad):
@@ -384,7 +489,7 @@ def tables(protocol: str = "rep3") -> list[Table]:
     for column in ("why not", "instead"):
         bad.add_column(column)
     family = ""
-    for s, p in sorted(table(protocol), key=lambda row: (row[0].family, row[0].name)):
+    for s, p in sorted(table(), key=lambda row: (row[0].family, row[0].name)):
         name = f"{s.domain}.{s.name}" if s.domain else s.name
         shown = good if s.status in ("yes", "partly") else bad
         if s.family != family:
@@ -418,3 +523,14 @@ def _shown(p: Price | None) -> tuple[str, str]:
     of = " of the result" if p.per == "result" else ""
     what = f" ({p.what})" if p.what else ""
     return f"{p.bytes_per_element:.4g}{of}{what}", str(p.rounds)
+
+
+def main() -> None:
+    """Count all probes and write the file."""
+    rows = {op: dataclasses.asdict(found) for op, found in sorted(counted().items())}
+    lines = ",\n".join(f"{json.dumps(op)}: {json.dumps(row)}" for op, row in rows.items())
+    FILE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

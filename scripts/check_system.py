@@ -5,6 +5,9 @@ installed and should also tell the owner of an old Python. Exit code 0: all ther
 missing; one line says what, one line how to get it. With ``--install``, as root on a Debian-like
 system, the missing packages are installed first.
 
+With ``--browser`` it looks for a browser instead, which tests of pages use: with ``--install`` one
+is installed where that is possible, and where it is not nothing fails.
+
 CMake and Ninja are not looked for: they come from the Python package index with the other build
 tools.
 """
@@ -34,6 +37,11 @@ HEADERS = {
     "libcli11-dev": "CLI/CLI.hpp",
     "doctest-dev": "doctest/doctest.h",
 }
+
+#: Programs that tests of pages can use, in order of preference.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+#: Debian packages that bring one; the first is the smaller one, and not everywhere.
+BROWSER_PACKAGES = ("chromium-headless-shell", "chromium")
 
 
 class Missing(NamedTuple):
@@ -144,6 +152,20 @@ def install(packages: list[str]) -> bool:
     return False
 
 
+def browser() -> str | None:
+    """The path of a browser for tests, if there is one."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def ensure_browser(may_install: bool) -> None:
+    """Installs a browser if there is none; says so where it cannot."""
+    for package in BROWSER_PACKAGES:
+        if browser() is None and may_install:
+            install([package])
+    if browser() is None:
+        print("no browser: tests of pages are left out (apt-get install chromium)")
+
+
 def report(missing: list[Missing]) -> None:
     """Prints one line that names everything missing and, where apt can help, the line that does."""
     print("missing: " + ", ".join(m.what for m in missing), file=sys.stderr)
@@ -163,10 +185,16 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="as root on a Debian-like system, install what is missing",
     )
+    parser.add_argument(
+        "--browser", action="store_true", help="look for a browser, for the tests; never fails"
+    )
     options = parser.parse_args(argv)
+    may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
+    if options.browser:
+        ensure_browser(options.install and may_install)
+        return 0
     missing = find_missing()
     packages = [m.package for m in missing if m.package]
-    may_install = os.geteuid() == 0 and shutil.which("apt-get") is not None
     if options.install and packages and may_install and install(packages):
         missing = find_missing()
     if missing:

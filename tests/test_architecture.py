@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"errors"},
     "artifact": {"errors", "ir", "files"},
     "cost": {"errors", "ir"},
+    # Reports for people, in the terminal and as pages.
+    "reports": {"errors", "ir", "cost"},
     "frontend": GROUND,
     "protocols": GROUND,
     "passes": GROUND | {"approximations"},
@@ -45,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiler": GROUND | MIDDLE | {"owner_report", "version"},
     "api": GROUND
     | MIDDLE
-    | {"compiler", "operator_errors", "operators", "owner_report", "verify_program", "version"},
+    | {"compiler", "operator_errors", "operators", "owner_report", "reports"}
+    | {"verify_program", "version"},
     # The table of `mpcc ops`: compiles a model per operator to count what it costs.
     "operators": GROUND | {"accuracy", "frontend", "passes", "protocols"},
     # Lowers and simulates every smooth function.

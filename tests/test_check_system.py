@@ -81,3 +81,32 @@ def test_install_refreshes_the_lists_when_it_must(
     assert check.install(["g++"]) is success
     assert done == calls
     assert ("words of apt" in capsys.readouterr().err) is not success
+
+
+def test_a_browser_is_installed_where_that_is_possible(check, monkeypatch, capsys):
+    there: list[int] = []
+    monkeypatch.setattr(check, "browser", lambda: "/usr/bin/chromium" if there else None)
+    tried = []
+
+    def install(packages):
+        tried.append(packages)
+        # The first package is not everywhere.
+        if packages == ["chromium"]:
+            there.append(1)
+        return bool(there)
+
+    monkeypatch.setattr(check, "install", install)
+    check.ensure_browser(False)
+    assert tried == []
+    assert "tests of pages are left out" in capsys.readouterr().out
+    check.ensure_browser(True)
+    assert tried == [["chromium-headless-shell"], ["chromium"]]
+    check.ensure_browser(True)
+    assert len(tried) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_no_browser_is_no_failure(tmp_path):
+    result = run_script("--browser", PATH=str(tmp_path))
+    assert result.returncode == 0
+    assert "no browser" in result.stdout

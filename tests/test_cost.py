@@ -2,10 +2,8 @@
 
 import json
 import math
-import re
 
 import pytest
-from rich.console import Console
 
 from mpcc.cost import PROFILES, Link, Profile, count, predict, profile
 from mpcc.cost.report import format_bytes, format_seconds
@@ -208,6 +206,20 @@ def test_built_in_profiles():
     assert profile("wan").default == Link(0.02, 352e6)
     assert profile("none").default == Link(0.0, math.inf)
     assert "352 Mbit/s and 20 ms" in profile("wan").describe()
+    edge = profile("edge")
+    assert edge.link("0->1") == Link(0.005, 1e9)
+    assert edge.link("model->1") == edge.link("client->2") == Link(0.015, 20e6)
+    assert edge.link("0->client") == Link(0.015, 100e6)
+
+
+def test_a_profile_is_written_and_read_again(tmp_path):
+    path = tmp_path / "again.toml"
+    path.write_text(PROFILES["edge"].to_toml("two\nlines"))
+    assert path.read_text().startswith("# two\n# lines\nlatency_ms = 5\nbandwidth_mbit = 1000\n")
+    found = profile(str(path))
+    assert (found.default, found.links) == (PROFILES["edge"].default, PROFILES["edge"].links)
+    with pytest.raises(ValueError, match="without a limit"):
+        PROFILES["none"].to_toml()
 
 
 def test_profile_from_a_file(tmp_path):
@@ -255,16 +267,6 @@ def test_unknown_profiles(tmp_path):
 
 # --- reports -------------------------------------------------------------------------------------
 
-MANIFEST = {
-    "protocol": "rep3",
-    "mpcc": "0.1.0",
-    "program_sha256": "ab" * 32,
-    "places": ["P0", "P1", "P2"],
-    "phi": {"ring": 64, "policy": "observed", "ranges": [[0, 3]]},
-    "inputs": [{"name": "<x>", "shape": [2, 2], "owner": "client", "lo": -1.0, "hi": 1.0}],
-    "outputs": [{"name": "y", "shape": [], "owner": "client"}],
-}
-
 
 def test_json_report():
     report = predict(module(), profile("none"))
@@ -275,70 +277,12 @@ def test_json_report():
     assert set(found["network_seconds"]) == {"lan", "wan", "none"}
     assert [op["name"] for op in found["ops"]] == ["w_0", "x_0", "fc_0", "out_0"]
     assert found["ops"][2]["bytes_sent"] == {"0->1": 3, "1->0": 32}
-
-
-def test_terminal_table():
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(predict(module(), profile("wan")).table())
-    text = capture.get()
-    assert re.search(r"fc_0 .* 2 .* 35 B .* 26.7 % .* 2 ", text)
-    assert "whole program" in text
-    assert "rounds: 4 per run" in text
-
-
-def test_html_report_is_self_contained():
-    page = predict(module(), profile("lan"), MANIFEST, "honest majority & <three>").html(
-        measured={
-            "rounds": 5,
-            "bytes_sent": {"0->1": 4},
-            "online_seconds": [0.25, 0.5, 0.125],
-            "setup_seconds": 1.5,
-            "network": "none",
-            "max_deviation": 0.00123,
-        },
-        accuracy={"agreement": "100 %"},
-        picture="data:image/png;base64,AAAA",
-        disclosed_bits=77,
-    )
-    assert page.count("<svg") > 5
-    assert not re.search(r"(src|href)=\"(?!data:)", page)
-    assert "http" not in page.replace("http-equiv", "")
-    assert "<script" not in page
-    # Names come from a file; they are text, not markup.
-    assert "<x>" not in page
-    assert "&lt;x&gt;" in page
-    assert "honest majority &amp; &lt;three&gt;" in page
-    assert "77 bits at most" in page
-    for row in (
-        ("rounds", "4", "5"),
-        ("bytes 0-&gt;1", "3", "4"),
-        ("bytes 1-&gt;client", "32", "0"),
-        ("bytes, all links", "131", "4"),
-        ("seconds of setup", "0.2 ms", "1.5 s"),
-        ("largest deviation from the plain model", "", "0.00123"),
-    ):
-        name, predicted, found = row
-        cell = f'<tr><td>{name}</td><td class="n">{predicted}</td><td class="n">{found}</td></tr>'
-        assert cell in page
-    assert "250 ms (median of 3, network none)" in page
-
-
-def test_html_report_without_extras():
-    page = predict(module()).html()
-    assert "Predicted and measured" not in page
-    assert "Who learns what" not in page
-    assert "fc_0" in page
-
-
-def test_html_report_embeds_pictures_only():
-    with pytest.raises(MpccError, match="E-report-picture"):
-        predict(module()).html(picture="https://example.org/x.png")
-
-
-def test_html_of_an_empty_program():
+    assert found["ops"][2]["step_rounds"] == {"truncate": 1, "reshare": 1}
+    # The parts of a run's time are all of it but its start.
+    for name, seconds in found["seconds"].items():
+        parts = sum(op["seconds"][name] for op in found["ops"])
+        assert seconds / 2 < parts < seconds
     empty = parse_module("module party {\n  func @main() {\n  }\n}\n", {"party": DIALECT})
-    assert "whole program" in predict(empty).html()
     assert predict(empty).to_json()["bytes_sent"] == {}
 
 

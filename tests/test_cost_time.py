@@ -107,6 +107,29 @@ def test_a_link_carries_one_message_after_the_other():
     slow = Profile("p", Link(0.0, 8.0))
     found = timeline(Workload.of(module()), Speeds("", {}), slow)
     assert found.seconds == pytest.approx(3 + 32 + 32)
+    assert {key: s for key, s in found.path.items() if s} == pytest.approx(
+        {("fc_0", "truncate"): 3.0, ("fc_0", "reshare"): 32.0, ("out_0", "open"): 32.0}
+    )
+
+
+def test_what_waits_for_a_link_is_late_because_of_what_is_before_it():
+    text = """\
+module party {
+  func @main() {
+    %0 = party.input() {name = "x", shape = [8], place = "client"} : clear<8xf32>@client
+    %1 = party.encode(%0) {frac = 8, lo = -1.0, hi = 1.0} : ring64<8>@client
+    %2 = party.transfer(%1) {to = "P0", step = "x_0/share/a"} : ring64<8>@P0 loc("x_0")
+    %3 = party.transfer(%2) {to = "P1", step = "long/send/a"} : ring64<8>@P1 loc("long")
+    %4 = party.neg(%2) : ring64<8>@P0 loc("short")
+    %5 = party.transfer(%4) {to = "P1", step = "short/send/a"} : ring64<8>@P1 loc("short")
+  }
+}
+"""
+    workload = Workload.of(parse_module(text, {"party": DIALECT}))
+    found = timeline(workload, Speeds("", {"op": 1.0}), Profile("p", Link(0.0, 8.0)))
+    # The long message goes first where it was handed over first, and takes 64 seconds.
+    assert found.seconds == pytest.approx(128)
+    assert found.on_path["long"] == found.on_path["short"] == pytest.approx(64)
 
 
 def test_work_adds_up_along_the_chain_and_per_party():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mpcc.cost.difference import Difference, compare
 from mpcc.cost.network import PROFILES, Link, Profile, profile
 from mpcc.cost.predict import Cost, LayerCost, PhaseCost, Seconds, count
-from mpcc.cost.report import Report, predict
+from mpcc.cost.report import Report, format_bytes, format_seconds, predict
 from mpcc.cost.speed import Speeds
 from mpcc.cost.timeline import Timeline, Workload, timeline
 from mpcc.cost.work import UNITS
@@ -26,6 +26,8 @@ __all__ = [
     "Workload",
     "compare",
     "count",
+    "format_bytes",
+    "format_seconds",
     "predict",
     "profile",
     "timeline",

@@ -11,7 +11,7 @@ from typing import Any
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.schedule import link_name
-from mpcc.ir.types import PLACES
+from mpcc.ir.types import COMPUTE_PLACES, OWNER_PLACES, PLACES
 
 __all__ = ["PROFILES", "Link", "Profile", "profile"]
 
@@ -41,7 +41,7 @@ class Profile:
     """A network: one kind of link for all pairs, with exceptions. Links are full duplex.
 
     Attributes:
-        name: ``lan``, ``wan``, ``none`` or the file's name.
+        name: that of a built-in one, or the file's.
         default: every directed link that is not in ``links``.
         links: exceptions, by link name such as ``0->1`` or ``client->0``.
     """
@@ -54,6 +54,26 @@ class Profile:
         """The directed link of this name."""
         return self.links.get(name, self.default)
 
+    def to_toml(self, comment: str = "") -> str:
+        """The file that :func:`profile` reads; ValueError if a bandwidth is unlimited.
+
+        Args:
+            comment: lines for its head.
+        """
+
+        def rows(link: Link) -> list[str]:
+            if not math.isfinite(link.bandwidth):
+                raise ValueError(f"{self.name} has links without a limit")
+            return [
+                f"latency_ms = {link.latency * 1e3:.6g}",
+                f"bandwidth_mbit = {link.bandwidth / 1e6:.6g}",
+            ]
+
+        lines = [f"# {line}" for line in comment.splitlines()] + rows(self.default)
+        for name, link in sorted(self.links.items()):
+            lines += ["", f'[links."{name}"]', *rows(link)]
+        return "\n".join(lines) + "\n"
+
     def describe(self) -> str:
         """One line for reports."""
         if not math.isfinite(self.default.bandwidth):
@@ -64,9 +84,23 @@ class Profile:
         return f"{speed} and {self.default.latency * 1e3:g} ms one way per link{more}"
 
 
+_UPLINK = Link(15e-3, 20e6)
+_DOWNLINK = Link(15e-3, 100e6)
+
 PROFILES: Mapping[str, Profile] = {
     "lan": Profile("lan", Link(0.1e-3, 10e9)),
     "wan": Profile("wan", Link(20e-3, 352e6)),
+    # Parties in data centres of one region, owners behind an access line that is slower upwards.
+    "edge": Profile(
+        "edge",
+        Link(5e-3, 1e9),
+        {
+            link_name(*ends): link
+            for owner in OWNER_PLACES
+            for party in COMPUTE_PLACES
+            for ends, link in (((owner, party), _UPLINK), ((party, owner), _DOWNLINK))
+        },
+    ),
     "none": Profile("none", Link(0.0, math.inf)),
 }
 """Built-in profiles; ``none`` is a network that costs nothing."""

@@ -15,7 +15,16 @@ from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.schedule import ONLINE, SETUP, Message, Schedule, schedule
 from mpcc.ir.types import OWNER_PLACES, RingType, element_count
 
-__all__ = ["Cost", "LayerCost", "PhaseCost", "Seconds", "count"]
+__all__ = [
+    "Cost",
+    "LayerCost",
+    "PhaseCost",
+    "Seconds",
+    "count",
+    "layer_of",
+    "op_layer",
+    "step_kind",
+]
 
 _FORMAT = 1
 _UNLABELLED = "(no layer)"
@@ -59,6 +68,7 @@ class LayerCost:
         setup: once per session.
         macs: multiplications of the largest share of one party, in convolutions and products.
         steps: online bytes over all links per secure op kind, such as ``truncate``.
+        step_rounds: per kind, the number of the program's rounds in which it sends.
     """
 
     name: str
@@ -66,6 +76,7 @@ class LayerCost:
     setup: PhaseCost
     macs: int
     steps: Mapping[str, int]
+    step_rounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,8 +155,15 @@ def _by_link(messages: Iterable[Message]) -> dict[str, int]:
     return {name: links[name] for name in sorted(links) if links[name]}
 
 
-def _layer(loc: str, step: str = "") -> str:
+def layer_of(loc: str, step: str = "") -> str:
+    """The layer of an op or message: its label, or where it has none the start of its step."""
     return loc or step.partition("/")[0] or _UNLABELLED
+
+
+def op_layer(op: Op) -> str:
+    """The layer that an op of the party level counts for; a fused region for that of its end."""
+    end = op.body.ops[-1] if op.body is not None and op.body.ops else op
+    return layer_of(end.loc, str(end.attrs.get("step", "")))
 
 
 def _own_rounds(plan: Schedule) -> dict[tuple[str, str], int]:
@@ -155,7 +173,7 @@ def _own_rounds(plan: Schedule) -> dict[tuple[str, str], int]:
     transfers = {m.index: m for m in plan.messages}
 
     def visit(op: Op, phase: str, message: Message | None) -> None:
-        key = (_layer(op.loc, message.step if message else ""), phase)
+        key = (layer_of(op.loc, message.step if message else ""), phase)
         found = (made[v] for v in op.operands)
         depth = max((d for k, d in found if k == key), default=0) + (message is not None)
         rounds[key] = max(rounds.get(key, 0), depth)
@@ -196,7 +214,7 @@ def _macs(plan: Schedule) -> dict[str, int]:
     for step in plan.steps:
         count = _products(step.op)
         if count:
-            places = per_place.setdefault(_layer(step.op.loc), {})
+            places = per_place.setdefault(layer_of(step.op.loc), {})
             places[step.place] = places.get(step.place, 0) + count
     return {layer: max(places.values()) for layer, places in per_place.items()}
 
@@ -212,12 +230,15 @@ def _layer_names(plan: Schedule) -> list[str]:
                 names.setdefault(op.loc)
         message = transfers.get(step.index)
         if message is not None:
-            names.setdefault(_layer(message.loc, message.step))
+            names.setdefault(layer_of(message.loc, message.step))
     return list(names)
 
 
-def _kind(message: Message) -> str:
-    """``truncate`` of the step ``conv_3/truncate/open``; the step itself if it has no kind."""
+def step_kind(message: Message) -> str:
+    """What a message is for: ``truncate`` of the step ``conv_3/truncate/open``.
+
+    The step itself if it has no kind.
+    """
     rest = message.step.removeprefix(message.loc + "/") if message.loc else message.step
     return rest.partition("/")[0]
 
@@ -243,7 +264,7 @@ def count(module: Module) -> Cost:
     of_phase = {p: [m for m in plan.messages if m.phase == p] for p in (ONLINE, SETUP)}
     groups: dict[tuple[str, str], list[Message]] = {}
     for message in plan.messages:
-        key = (_layer(message.loc, message.step), message.phase)
+        key = (layer_of(message.loc, message.step), message.phase)
         groups.setdefault(key, []).append(message)
     own_rounds = _own_rounds(plan)
     macs = _macs(plan)
@@ -254,9 +275,21 @@ def count(module: Module) -> Cost:
             found = groups.get((name, phase), [])
             phases[phase] = _phase(found, own_rounds.get((name, phase), 0))
         steps: dict[str, int] = {}
+        depths: dict[str, set[int]] = {}
         for message in groups.get((name, ONLINE), []):
-            steps[_kind(message)] = steps.get(_kind(message), 0) + message.nbytes
-        layers.append(LayerCost(name, phases[ONLINE], phases[SETUP], macs.get(name, 0), steps))
+            kind = step_kind(message)
+            steps[kind] = steps.get(kind, 0) + message.nbytes
+            depths.setdefault(kind, set()).add(message.depth)
+        layers.append(
+            LayerCost(
+                name,
+                phases[ONLINE],
+                phases[SETUP],
+                macs.get(name, 0),
+                steps,
+                {kind: len(found) for kind, found in depths.items()},
+            )
+        )
     shared = [m for m in of_phase[ONLINE] if m.source in OWNER_PLACES]
     computed = [m for m in of_phase[ONLINE] if m.source not in OWNER_PLACES]
     rounds = plan.rounds(ONLINE)

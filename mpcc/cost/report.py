@@ -1,28 +1,20 @@
-"""Faces of a prediction: terminal table, JSON, and one self-contained HTML page."""
+"""A prediction under a network: its figures for people and as JSON."""
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mpcc.cost.network import PROFILES, Profile
 from mpcc.cost.predict import Cost, count
 from mpcc.cost.speed import Speeds, load
 from mpcc.cost.timeline import Timeline, Workload, timeline
-from mpcc.errors import MpccError, printable
 from mpcc.ir.core import Module
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 __all__ = ["Report", "format_bytes", "format_seconds", "predict"]
-
-_TEMPLATE = Path(__file__).parent / "report.html.j2"
 
 
 def format_bytes(count: float) -> str:
@@ -69,7 +61,8 @@ class Report:
     speeds: Speeds = field(default_factory=load, repr=False)
     workload: Workload | None = field(default=None, repr=False)
 
-    def _profiles(self) -> Iterable[Profile]:
+    def profiles(self) -> Iterable[Profile]:
+        """LAN, WAN and this one."""
         built_in = {name: PROFILES[name] for name in ("lan", "wan")}
         return {**built_in, self.profile.name: self.profile}.values()
 
@@ -78,21 +71,26 @@ class Report:
         """Per profile, the predicted course of a run; each party on a machine of its own."""
         if self.workload is None or not self.speeds.seconds:
             return {}
-        return {p.name: timeline(self.workload, self.speeds, p) for p in self._profiles()}
+        return {p.name: timeline(self.workload, self.speeds, p) for p in self.profiles()}
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values: :meth:`mpcc.cost.Cost.to_json` for LAN, WAN and this one.
 
-        With predicted times: ``processor``, ``seconds`` of a run per profile, and per layer
-        ``local_seconds``.
+        Per layer also ``step_rounds``. With predicted times: ``processor``, ``seconds`` of a run
+        per profile, and per layer ``local_seconds`` and ``seconds``, its part of the chain that
+        the run's end waits for.
         """
-        found = self.cost.to_json(self._profiles())
+        found = self.cost.to_json(self.profiles())
+        for row, layer in zip(found["ops"], self.cost.layers, strict=True):
+            row["step_rounds"] = dict(layer.step_rounds)
         if self.times:
             found["processor"] = self.speeds.processor
             found["seconds"] = {name: t.seconds for name, t in self.times.items()}
             local = self.times[self.profile.name].layers
-            for layer in found["ops"]:
-                layer["local_seconds"] = local.get(layer["name"], 0.0)
+            on_path = {name: t.on_path for name, t in self.times.items()}
+            for row in found["ops"]:
+                row["local_seconds"] = local.get(row["name"], 0.0)
+                row["seconds"] = {n: part.get(row["name"], 0.0) for n, part in on_path.items()}
         return found
 
     def json(self) -> str:
@@ -122,158 +120,6 @@ class Report:
                 f"({self.profile.describe()})",
             ),
         ]
-
-    def table(self) -> Table:
-        """A table per layer for the terminal."""
-        from rich.table import Table
-
-        cost = self.cost
-        caption = "\n".join(f"{label}: {text}" for label, text in self.headline())
-        table = Table(caption=caption, caption_justify="left")
-        table.add_column("layer")
-        for name in ("rounds", "sent", "share", "messages", "sent in setup", "products"):
-            table.add_column(name, justify="right")
-        time = self.times.get(self.profile.name)
-        if time is not None:
-            table.add_column("computing", justify="right")
-        total = cost.online.total_bytes
-        for layer in cost.layers:
-            sent = layer.online.total_bytes
-            table.add_row(
-                printable(layer.name),
-                str(layer.online.rounds),
-                format_bytes(sent),
-                f"{100 * sent / total:.1f} %" if total else "",
-                str(layer.online.messages),
-                format_bytes(layer.setup.total_bytes),
-                f"{layer.macs:,}" if layer.macs else "",
-                *([] if time is None else [format_seconds(time.layers.get(layer.name, 0.0))]),
-            )
-        table.add_section()
-        table.add_row(
-            "whole program",
-            str(cost.online.rounds),
-            format_bytes(total),
-            "",
-            str(cost.online.messages),
-            format_bytes(cost.setup.total_bytes),
-            f"{sum(layer.macs for layer in cost.layers):,}",
-            *([] if time is None else [format_seconds(max(time.busy.values()))]),
-        )
-        return table
-
-    def html(
-        self,
-        measured: Mapping[str, Any] | None = None,
-        accuracy: Mapping[str, str] | None = None,
-        picture: str = "",
-        disclosed_bits: int | None = None,
-    ) -> str:
-        """A page that loads nothing from elsewhere.
-
-        Args:
-            measured: statistics of a run (``stats.json``), shown beside the prediction.
-            accuracy: lines for the part on accuracy, label to text.
-            picture: a ``data:image/...`` URI that is shown at the top.
-            disclosed_bits: size of Phi.
-
-        Raises:
-            MpccError: the picture is not an embedded image.
-        """
-        import jinja2
-
-        if picture and not picture.startswith("data:image/"):
-            raise MpccError.of("E-report-picture", "the picture is not a data:image/ URI")
-        environment = jinja2.Environment(
-            autoescape=True,
-            finalize=_shown,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters["bytes"] = format_bytes
-        environment.filters["seconds"] = format_seconds
-        template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-        cost = self.cost
-        return template.render(
-            cost=cost,
-            profile=self.profile,
-            profiles=[(p, cost.seconds(p)) for p in self._profiles()],
-            manifest=self.manifest,
-            disclosed=list(self.manifest.get("disclosed", ())),
-            phi=[(k, _compact(v)) for k, v in self.manifest.get("phi", {}).items()],
-            disclosed_bits=disclosed_bits,
-            threat_model=self.threat_model,
-            kinds=_kinds(cost),
-            largest_layer=max((x.online.total_bytes for x in cost.layers), default=0) or 1,
-            largest_link=max(cost.online.bytes_sent.values(), default=0) or 1,
-            comparison=_comparison(self, measured) if measured else [],
-            accuracy=accuracy or {},
-            picture=picture,
-            times=self.times,
-            local=self.times[self.profile.name].layers if self.times else {},
-            processor=self.speeds.processor,
-        )
-
-
-def _shown(value: Any) -> Any:
-    """Text without control characters; what the page's own macros made is as it should be."""
-    return printable(value) if type(value) is str else value
-
-
-def _compact(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-
-
-def _kinds(cost: Cost) -> list[tuple[str, int]]:
-    """Online bytes per kind of secure op, largest first."""
-    kinds: dict[str, int] = {}
-    for layer in cost.layers:
-        for kind, sent in layer.steps.items():
-            kinds[kind] = kinds.get(kind, 0) + sent
-    return sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _comparison(report: Report, measured: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(figure, predicted, measured) for what the statistics have."""
-    online, seconds = report.cost.online, report.cost.seconds(report.profile)
-    rows: list[tuple[str, str, str]] = []
-    if "rounds" in measured:
-        rows.append(("rounds", str(online.rounds), str(measured["rounds"])))
-    sent = measured.get("bytes_sent")
-    if isinstance(sent, Mapping):
-        for link in sorted({*online.bytes_sent, *sent}):
-            rows.append(
-                (f"bytes {link}", f"{online.bytes_sent.get(link, 0):,}", f"{sent.get(link, 0):,}")
-            )
-        rows.append(("bytes, all links", f"{online.total_bytes:,}", f"{sum(sent.values()):,}"))
-    times = measured.get("online_seconds")
-    if times:
-        name = report.profile.name
-        predicted = report.times.get(name)
-        what = f"network {name} alone" if predicted is None else f"network {name}, one core each"
-        online_seconds = seconds.online if predicted is None else predicted.seconds
-        rows.append(
-            (
-                f"seconds per run (predicted: {what})",
-                format_seconds(online_seconds),
-                f"{format_seconds(statistics.median(times))} (median of {len(times)}, "
-                f"network {measured.get('network', 'unknown')})",
-            )
-        )
-    if measured.get("setup_seconds") is not None:
-        rows.append(
-            (
-                "seconds of setup",
-                format_seconds(seconds.setup),
-                format_seconds(measured["setup_seconds"]),
-            )
-        )
-    if measured.get("max_deviation") is not None:
-        rows.append(
-            ("largest deviation from the plain model", "", f"{measured['max_deviation']:.3g}")
-        )
-    return rows
 
 
 def predict(

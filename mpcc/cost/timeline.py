@@ -12,15 +12,22 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from mpcc.cost.network import Profile
+from mpcc.cost.predict import layer_of, op_layer, step_kind
 from mpcc.cost.speed import Speeds
 from mpcc.cost.work import Work, parts_of, work_of
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.schedule import ONLINE, Message, Schedule, link_name, schedule
 from mpcc.ir.types import COMPUTE_PLACES, OWNER_PLACES
 
-__all__ = ["Timeline", "Workload", "timeline"]
+__all__ = ["COMPUTING", "STARTING", "Timeline", "Workload", "timeline"]
+
+COMPUTING = "computing"
+"""Step of local work in :attr:`Timeline.path`."""
+STARTING = ("", "starting")
+"""Key of :attr:`Timeline.path` for the word that starts the clock."""
 
 _INLINE = 32 << 10
 """Messages up to this many bytes are encrypted by the thread that hands them over
@@ -36,12 +43,26 @@ class Timeline:
         busy: per party, seconds of computing and of handing messages over.
         layers: per layer, seconds of local work of the party that has most there.
         rounds: seconds at which the last message of each round has arrived.
+        path: the chain of work and messages that the run's end waited for: per (layer, step)
+            its seconds, which add up to the run's. A step is ``computing`` or what a message is
+            for, such as ``truncate``; where a message waits for a link, the messages before it
+            stand for it.
     """
 
     seconds: float
     busy: Mapping[str, float]
     layers: Mapping[str, float]
     rounds: Sequence[float] = field(repr=False)
+    path: Mapping[tuple[str, str], float] = field(default_factory=dict, repr=False)
+
+    @property
+    def on_path(self) -> Mapping[str, float]:
+        """Per layer, the seconds of the run that are its own; the start of the run left out."""
+        found: dict[str, float] = {}
+        for key, seconds in self.path.items():
+            if key != STARTING:
+                found[key[0]] = found.get(key[0], 0.0) + seconds
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,14 @@ class _Cores:
         return start + duration
 
 
+class _Cause(NamedTuple):
+    """Why something happens when it does: what took until then, and what that had waited for."""
+
+    time: float
+    label: tuple[str, str]
+    before: _Cause | None
+
+
 class _Run:
     """The state of one simulation: events in order of time."""
 
@@ -93,13 +122,15 @@ class _Run:
         self.ops, self.plan = workload.ops, workload.plan
         plan = workload.plan
         self._seconds = [speeds.time(work) for work in workload.works]
+        self._layers = [op_layer(op) for op in workload.ops]
         self.speeds = speeds
         self.profile = profile
         self.cores = _Cores(cores)
         self.busy = dict.fromkeys(COMPUTE_PLACES, 0.0)
         self.rounds = [0.0] * plan.rounds(ONLINE)
-        self.end = 0.0
-        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self.last: _Cause | None = None
+        self._now: _Cause | None = None
+        self._events: list[tuple[float, int, Callable[[float], None], _Cause | None]] = []
         self._count = 0
         self._messages = {m.index: m for m in plan.messages}
         self._outgoing: dict[Value, list[Message]] = {}
@@ -113,8 +144,8 @@ class _Run:
         # Inputs are shared before the clock starts.
         self._arrived = {m.index for m in plan.messages if m.source in OWNER_PLACES}
         self._waiting: dict[int, str] = {}
-        self._encrypted: dict[str, float] = {}
-        self._carried: dict[str, float] = {}
+        self._encrypted: dict[str, _Cause] = {}
+        self._carried: dict[str, _Cause] = {}
 
     def _queue(self, place: str) -> Iterator[int]:
         for i in self.plan.places.get(place, ()):
@@ -139,13 +170,33 @@ class _Run:
         for place in COMPUTE_PLACES:
             self._later(0.0, partial(self._step, place))
         while self._events:
-            time, _, action = heapq.heappop(self._events)
-            self.end = max(self.end, time)
+            time, _, action, self._now = heapq.heappop(self._events)
+            if self._now is not None and (self.last is None or time > self.last.time):
+                self.last = self._now
             action(time)
 
-    def _later(self, time: float, action: Callable[[float], None]) -> None:
+    def _later(
+        self, time: float, action: Callable[[float], None], label: tuple[str, str] | None = None
+    ) -> None:
+        """Do something at a time; until then passes what the label names."""
         self._count += 1
-        heapq.heappush(self._events, (time, self._count, action))
+        cause = None if label is None else _Cause(time, label, self._now)
+        heapq.heappush(self._events, (time, self._count, action, cause))
+
+    @property
+    def end(self) -> float:
+        """When the last event was."""
+        return 0.0 if self.last is None else self.last.time
+
+    def path(self) -> dict[tuple[str, str], float]:
+        """Seconds per label of the chain that ends last."""
+        found: dict[tuple[str, str], float] = {}
+        cause = self.last
+        while cause is not None:
+            start = 0.0 if cause.before is None else cause.before.time
+            found[cause.label] = found.get(cause.label, 0.0) + cause.time - start
+            cause = cause.before
+        return found
 
     def _step(self, place: str, time: float) -> None:
         """The next op of a place, or its wait for a message."""
@@ -165,10 +216,11 @@ class _Run:
                 seconds += self.speeds.time({"payload": message.nbytes})
         self.busy[place] += seconds
         end = self.cores.take(time, seconds)
+        label = (self._layers[index], COMPUTING)
         for message in sent:
             action = self._carry if message.nbytes <= _INLINE else self._encrypt
-            self._later(end, partial(action, message))
-        self._later(end, partial(self._step, place))
+            self._later(end, partial(action, message), label)
+        self._later(end, partial(self._step, place), label)
 
     def _work(self, index: int) -> float:
         """Seconds of an op and of what it needs that was put off until now."""
@@ -182,31 +234,45 @@ class _Run:
                 seconds += self._work(source)
         return seconds
 
+    def _after(self, queue: Mapping[str, _Cause], link: str, time: float) -> float:
+        """When it is a message's turn; if it waits, that is why what follows is late."""
+        before = queue.get(link)
+        if before is None or before.time <= time:
+            return time
+        self._now = before
+        return before.time
+
     def _encrypt(self, message: Message, time: float) -> None:
         """On the connection's own thread, one message after the other."""
         seconds = self.speeds.time({"payload": message.nbytes})
-        end = self.cores.take(max(time, self._encrypted.get(message.link, 0.0)), seconds)
-        self._encrypted[message.link] = end
-        self._later(end, partial(self._carry, message))
+        start = self._after(self._encrypted, message.link, time)
+        end = self.cores.take(start, seconds)
+        self._encrypted[message.link] = _Cause(end, _label(message), self._now)
+        self._later(end, partial(self._carry, message), _label(message))
 
     def _carry(self, message: Message, time: float) -> None:
         """Over the network, one message after the other."""
         link = self.profile.link(message.link)
-        end = max(time, self._carried.get(message.link, 0.0))
+        end = self._after(self._carried, message.link, time)
         end += 8 * message.nbytes / link.bandwidth
-        self._carried[message.link] = end
+        self._now = self._carried[message.link] = _Cause(end, _label(message), self._now)
         there = end + link.latency + self.speeds.time({"wake": 1})
-        self._later(there, partial(self._receive, message))
+        self._later(there, partial(self._receive, message), _label(message))
 
     def _receive(self, message: Message, time: float) -> None:
         seconds = self.speeds.time({"message": 1, "payload": message.nbytes})
-        self._later(self.cores.take(time, seconds), partial(self._take, message))
+        end = self.cores.take(time, seconds)
+        self._later(end, partial(self._take, message), _label(message))
 
     def _take(self, message: Message, time: float) -> None:
         self._arrived.add(message.index)
         self.rounds[message.depth - 1] = time
         if message.index in self._waiting:
             self._step(self._waiting.pop(message.index), time)
+
+
+def _label(message: Message) -> tuple[str, str]:
+    return layer_of(message.loc, message.step), step_kind(message)
 
 
 def _layers(workload: Workload, speeds: Speeds) -> dict[str, float]:
@@ -237,4 +303,5 @@ def timeline(
     latencies = [profile.link(link_name("client", p)).latency for p in COMPUTE_PLACES]
     start = max(latencies) + speeds.time({"message": 2, "wake": 1})
     rounds = [start + time for time in run.rounds]
-    return Timeline(start + run.end, run.busy, _layers(workload, speeds), rounds)
+    path = {STARTING: start, **run.path()}
+    return Timeline(start + run.end, run.busy, _layers(workload, speeds), rounds, path)

@@ -347,6 +347,34 @@ def test_cost_page_and_networks(compiled, tmp_path):
     assert "party-interpreter" in html or "measured" in html
 
 
+def test_reports_of_a_run(compiled, tmp_path):
+    """Measured beside predicted, the owner's page, the program's page."""
+    made = compiled("A")
+    private = made.artifact.with_suffix(".private.json")
+    page, trace, graph = (tmp_path / name for name in ("cost.html", "trace.json", "graph.html"))
+    options = ["--weights", made.weights, "--input", made.source.data, "--trace", trace]
+    assert call("run", made.artifact, *options).code == 0
+    shown = call("cost", made.artifact, "--trace", trace, "--html", page)
+    assert shown.code == 0
+    assert ">measured</th>" in page.read_text()
+    assert mode(page) == 0o644
+    by_bytes = call("cost", made.artifact, "--sort", "bytes", "--depth", "2", "--network", "edge")
+    assert by_bytes.code == 0
+    assert "truncate" in by_bytes.out
+    assert "truncate" not in shown.out
+    assert call("cost", made.artifact, "--private", private, "--html", page).code == 0
+    assert "For the model owner alone" in page.read_text()
+    assert mode(page) == 0o600
+    arguments = ["--format", "html", "--stage", "party"]
+    assert call("inspect", made.artifact, *arguments, "-o", graph).code == 0
+    assert 'id="data"' in graph.read_text()
+    assert call("inspect", made.artifact, *arguments, "--party", "1").code != 0
+    trace.write_text('{"traceEvents": [{"cat": "compute"}]}')
+    assert "E-file-format" in call("cost", made.artifact, "--trace", trace).err
+    for options in (["--index", "1"], ["--network", trace]):
+        assert "E-option-bench" in call("bench", *options).err
+
+
 def test_ops_doctor_version_and_help():
     listed = call("ops")
     assert listed.code == 0

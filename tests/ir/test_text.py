@@ -14,7 +14,7 @@ from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.verify import verify
-from tests.ir.samples import SAMPLES
+from tests.ir.samples import AWKWARD, ROWS, SAMPLES, Maker
 
 
 def same(a, b) -> None:
@@ -181,13 +181,27 @@ def test_excess_is_refused(inside, what):
     assert caught.value.code == "E-ir-parse"
 
 
+def texts(level) -> list[str]:
+    """Of the samples; rows of tensor operators, which share no values, one by one."""
+    if level != "tensor":
+        return [print_module(SAMPLES[level]())]
+    found = []
+    for row in ROWS:
+        maker = Maker(level)
+        row.append(maker, AWKWARD)
+        found.append(print_module(maker.module))
+    return found
+
+
 @pytest.mark.parametrize("level", SAMPLES)
 def test_damaged_text_is_refused_or_means_something(level):
     """Characters deleted, doubled or exchanged: an MpccError, or a module that verifies."""
-    text = print_module(SAMPLES[level]())
+    whole = texts(level)
+    times = max(300, 2 * len(whole))
     rng = np.random.default_rng(11)
     codes = []
-    for _ in range(300):
+    for number in range(times):
+        text = whole[number % len(whole)]
         at, to = sorted(rng.integers(0, len(text), 2))
         to = min(to, at + 6)
         changed = (
@@ -199,5 +213,5 @@ def test_damaged_text_is_refused_or_means_something(level):
             verify(parse_module(changed, DIALECTS), DIALECTS[level])
         except MpccError as error:
             codes.append(error.code)
-    assert len(codes) > 150
+    assert len(codes) > times // 2
     assert all(code.startswith("E-ir-") for code in codes)

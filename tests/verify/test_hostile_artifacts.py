@@ -294,9 +294,9 @@ def test_pages_have_no_control_characters(shouting, tmp_path):
 
 
 def test_warnings_have_no_control_characters(capsys):
-    from mpcc import cli
+    from mpcc.cli.console import err
 
-    cli.err.print(f"left their range at: {ESCAPES}", soft_wrap=True)
+    err.print(f"left their range at: {ESCAPES}", soft_wrap=True)
     shown = capsys.readouterr().err
     assert control(shown) == set()
     assert r"\x1b[31mred\x9b2J\u202e" in shown
