@@ -21,6 +21,7 @@ from mpcc import cost as costs
 from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
+from mpcc.ir.calls import inline
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import Phi
@@ -366,6 +367,7 @@ class _Compiler:
         self.dump_after = dump_after
         self.dump = dump
         self.progress = progress
+        self.flat = False
 
     def run(
         self,
@@ -374,6 +376,10 @@ class _Compiler:
         calibration: Mapping[str, Array] | None,
     ) -> dict[int | None, Compiled]:
         """A program for every size; formats are those of the smallest."""
+        # Formats that are declared, that batches share, or whose rings differ are those of ops of
+        # @main: functions are written out there.
+        formats = self.options.formats
+        self.flat = formats.disclose == "none" or bool(formats.rings) or len(sizes) > 1
         source = model if isinstance(model, bytes) else os.fspath(model)
         first = min(sizes, key=lambda n: n or 0)
         base = self.read(source, first, calibration)
@@ -415,11 +421,19 @@ class _Compiler:
         self.tell(size, "importing")
         with checkpoint.timed(pipeline.IMPORT):
             imported = import_onnx(source, chosen.shapes, chosen.owners, chosen.weights, size)
+            written = inline(imported.module).module
+            if self.flat or looks_up(written):
+                imported = replace(imported, module=written)
         checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
         patterns: Sequence[Found] = ()
         if chosen.formats.disclose != "none":
             with checkpoint.timed("find-patterns"):
                 patterns = recognised(imported.module, imported.constants)
+                if imported.module is not written:
+                    # Patterns are rows of @main: one that a function has part in writes it out.
+                    everywhere = recognised(written, imported.constants)
+                    if len(everywhere) != len(patterns):
+                        imported, patterns = replace(imported, module=written), everywhere
         passes = pipeline.to_tensor([found.row for found in patterns])
         module = Manager(passes, checkpoint).run(imported.module)
         constants = checkpoint.constants(imported.constants)
@@ -500,6 +514,15 @@ class _Compiler:
             version=VERSION,
         )
         return Compiled(artifact, weights, private, report, notes, tuple(checkpoint.seconds))
+
+
+def looks_up(module: Module) -> bool:
+    """Whether an input is taken as positions or truth values: known from its uses in @main."""
+    main = module.main
+    return any(
+        tensor.looked_up(main, op) or tensor.input_range(main, op) is not None
+        for op in main.walk(tensor.Input.name)
+    )
 
 
 def _check_weights(

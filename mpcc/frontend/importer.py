@@ -11,7 +11,7 @@ common would show in the program.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError
-from mpcc.ir.core import Module, Value
+from mpcc.ir.core import Function, Module, Value
 from mpcc.ir.define import Attributes, Operation
 from mpcc.ir.limits import MAX_ELEMENTS, MAX_RANK
 from mpcc.ir.ops import tensor
@@ -260,6 +260,9 @@ class Builder:
         self.computed: set[str] = set()
         self._weights: dict[str, Value] = {}
         self._names: set[str] = set()
+        self._traced: _Traced | None = None
+        self._functions: dict[Hashable, str] = {}
+        self._calls = 0
 
     def reserve(self, names: Sequence[str]) -> None:
         """Keep names that the model uses from being given to derived constants."""
@@ -278,7 +281,10 @@ class Builder:
             Unsupported: a constant cannot be a weight, or a result is beyond all limits.
         """
         values = [self.value(o) for o in operands]
-        results = tuple(self.module.main.append(definition, values, attrs, loc).results)
+        if self._traced is None:
+            results = tuple(self.module.main.append(definition, values, attrs, loc).results)
+        else:
+            results = self._traced.append(definition, values, attrs, loc)
         for value in results:
             check_size(type_of(value).shape)
         return results
@@ -322,6 +328,45 @@ class Builder:
         if operand.derived and not operand.restated:
             self.computed.add(name)
         return self._weights[name]
+
+    def call(
+        self, loc: str, emit: Callable[[], Sequence[Operand | None]]
+    ) -> tuple[Operand | None, ...]:
+        """What ``emit`` gives, as the results of a function that is called.
+
+        What it appends becomes the function's body, and what that uses from outside the arguments.
+        A body like one before is not kept: that one is called again, whatever its arguments are.
+        Within a call, or where nothing is appended, this is ``emit()``.
+
+        Args:
+            loc: of the call.
+            emit: appends ops; gives values, constants, or None.
+
+        Raises:
+            Unsupported: ``emit`` does.
+        """
+        if self._traced is not None:
+            return tuple(emit())
+        traced = self._traced = _Traced()
+        try:
+            found = tuple(emit())
+        finally:
+            self._traced = None
+        inside = traced.finish(found)
+        if not inside:
+            return found
+        name = self._functions.get(traced.key)
+        if name is None:
+            name = f"step{len(self._functions)}"
+            self._functions[traced.key] = name
+            traced.function.name = name
+            self.module.functions[name] = traced.function
+        self._calls += 1
+        types = tuple(str(v.type) for v in inside)
+        attrs = {"callee": name, "call": self._calls, "types": types}
+        call = self.module.main.append(tensor.Call, traced.captured, attrs, loc)
+        outside = dict(zip(inside, call.results, strict=True))
+        return tuple(outside.get(v, v) if isinstance(v, Value) else v for v in found)
 
     @staticmethod
     def not_finite(name: str) -> Unsupported:
@@ -368,6 +413,76 @@ class Builder:
         """Note a constant of the model that goes into the module in the clear."""
         if what not in self.disclosed:
             self.disclosed.append(what)
+
+
+class _Traced:
+    """The body of a function while it is written.
+
+    Attributes:
+        function: its ops; after :meth:`finish`, complete but for its name.
+        captured: values from outside, one for each argument.
+        key: equal for functions that do the same, apart from names; after :meth:`finish`.
+    """
+
+    def __init__(self) -> None:
+        self.function = Function("traced")
+        self.captured: list[Value] = []
+        self.key: Hashable = ()
+        self._inside: dict[Value, Value] = {}
+
+    def append(
+        self,
+        definition: type[Operation],
+        operands: Sequence[Value],
+        attrs: Attributes,
+        loc: str,
+    ) -> tuple[Value, ...]:
+        """Append an op; operands from outside become arguments."""
+        values = [self._own(v) for v in operands]
+        results = self.function.append(definition, values, attrs, loc).results
+        self._inside.update((v, v) for v in results)
+        return tuple(results)
+
+    def _own(self, value: Value) -> Value:
+        if value not in self._inside:
+            arg = Value(value.type, None, len(self.function.args))
+            self.function.args.append(arg)
+            self.captured.append(value)
+            self._inside[value] = arg
+        return self._inside[value]
+
+    def finish(self, found: Sequence[Operand | None]) -> list[Value]:
+        """Those of the results that were made inside, each once, as returned values.
+
+        Ops and arguments that they do not need go away.
+        """
+        function = self.function
+        made = {v for op in function.ops for v in op.results}
+        inside = [v for v in dict.fromkeys(found) if isinstance(v, Value) and v in made]
+        function.returns = list(inside)
+        function.remove_dead()
+        used = {v for op in function.ops for v in op.operands}
+        kept = [
+            (a, v) for a, v in zip(function.args, self.captured, strict=True) if a in used
+        ]
+        function.args, self.captured = [a for a, _ in kept], [v for _, v in kept]
+        for i, arg in enumerate(function.args):
+            arg.index = i
+        self.key = _key(function)
+        return inside
+
+
+def _key(function: Function) -> Hashable:
+    """All of a function but the names of nodes."""
+    number: dict[Value, int] = {a: i for i, a in enumerate(function.args)}
+    ops: list[Hashable] = []
+    for op in function.ops:
+        operands = tuple(number[v] for v in op.operands)
+        types = tuple(r.type for r in op.results)
+        ops.append((op.name, operands, repr(sorted(op.attrs.items())), types))
+        number.update((v, len(number) + i) for i, v in enumerate(op.results))
+    args = tuple(a.type for a in function.args)
+    return args, tuple(ops), tuple(number[v] for v in function.returns)
 
 
 def check_size(shape: Shape) -> None:

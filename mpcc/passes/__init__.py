@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
+from mpcc.passes.expand_calls import ExpandCalls
 from mpcc.passes.fold_affine import FoldAffine
 from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.recognise import Recognise
@@ -24,11 +26,13 @@ __all__ = ["PASSES"]
 _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     EliminateCommonSubexpressions,
+    ExpandCalls,
     FoldAffine,
     FoldConstants,
     FoldPads,
     FoldTransposes,
     FuseLocal,
+    InlineCalls,
     LowerSecureToParty,
     LowerTensorToSecure,
     Recognise,

@@ -7,7 +7,7 @@ errors go into the private report. See docs/numbers.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from mpcc.errors import MpccError
 from mpcc.ir.analysis.forms import forms
 from mpcc.ir.analysis.ranges import Observed, observe
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import inline, numbered
 from mpcc.ir.core import Module
 from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.analysis.inputs import fewest_frac, input_ranges, random_samples, weight_bits
@@ -83,13 +84,17 @@ def analyse(
             "--range",
             "give --calibrate DATA.npz, or use --range proved",
         )
-    forms(module.main)  # refuses operators without a secure form before anything runs
-    observed = observe(module, constants, calibration) if calibration else None
-    inputs = input_ranges(module, observed, chosen, policy)
-    samples = list(calibration) or random_samples(module, inputs.ranges)
-    rings = Rings.chosen(module, chosen)
-    bits = weight_bits(module, constants, fewest_frac(rings))
-    ranges = Ranges(module, constants, chosen, policy, inputs, observed, bits, rings)
+    written = inline(module)
+    flat = written.module
+    forms(flat.main)  # refuses operators without a secure form before anything runs
+    observed = observe(flat, constants, calibration) if calibration else None
+    inputs = input_ranges(flat, observed, chosen, policy)
+    samples = list(calibration) or random_samples(flat, inputs.ranges)
+    rings = Rings.chosen(flat, chosen)
+    bits = weight_bits(flat, constants, fewest_frac(rings))
+    ranges = Ranges(
+        flat, constants, chosen, policy, inputs, observed, bits, rings, written.rows
+    )
     search = Search(module, constants, chosen, ranges, inputs, samples, observed)
     phi = search.run()
     notes = [_POLICY_NOTES[policy], *inputs.notes]
@@ -103,9 +108,19 @@ def analyse(
         "measured_error": dict(search.measured),
         "max_error": chosen.max_error,
         "safety": SAFETY,
-        "layers": layers(module, phi, observed),
+        "layers": layers(module, phi, _joined(observed, written.rows)),
     }
     return Analysis(phi, tuple(notes), report, observed)
+
+
+def _joined(observed: Observed | None, rows: Sequence[int]) -> Observed | None:
+    """By numbers of Phi, the largest magnitude of all calls."""
+    if observed is None:
+        return None
+    magnitude: dict[int, float] = {}
+    for i, size in observed.magnitude.items():
+        magnitude[rows[i]] = max(size, magnitude.get(rows[i], 0.0))
+    return replace(observed, magnitude=magnitude)
 
 
 def layers(module: Module, phi: Phi, observed: Observed | None) -> list[dict[str, Any]]:
@@ -114,7 +129,7 @@ def layers(module: Module, phi: Phi, observed: Observed | None) -> list[dict[str
     ``layer`` is what the artifact and its cost report call the op, ``node`` what the model does.
     """
     names = {id(op): label for op, label in labels(module)}
-    ops, clamps = module.main.ops, dict(phi.clamps)
+    ops, clamps = numbered(module), dict(phi.clamps)
     return [
         {
             "op": i,

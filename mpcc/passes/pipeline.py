@@ -13,11 +13,13 @@ from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
+from mpcc.passes.expand_calls import ExpandCalls
 from mpcc.passes.fold_affine import FoldAffine
 from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.recognise import Recognise
@@ -31,6 +33,7 @@ IMPORT = "import"
 """Name of the stage before the first pass."""
 
 TENSOR: Sequence[Pass] = (
+    InlineCalls(),
     EliminateDeadCode(),
     FoldTransposes(),
     FoldPads(),
@@ -57,13 +60,13 @@ def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
 
 def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
     """From fixed point to the program that is emitted; ``lower`` brings the protocol."""
-    return (LowerSecureToParty(lower), FuseLocal())
+    return (LowerSecureToParty(lower), FuseLocal(), ExpandCalls())
 
 
 STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
     *(p.name for p in (*TENSOR, *PUBLISH)),
-    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
+    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal, ExpandCalls)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

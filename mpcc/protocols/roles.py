@@ -50,6 +50,7 @@ class LinkBalance:
     def __init__(self, price: int | None = None, variant: int = 0) -> None:
         self._price = price
         self._variant = variant
+        self.times = 1
         self._chosen = 0
         self._load: dict[tuple[str, str, str], int] = {}
 
@@ -65,28 +66,29 @@ class LinkBalance:
         Its cost is then counted.
         """
         costs = [cost(role) for role in candidates]
-        times = [(0,) if ready is None else ready(role) for role in candidates]
+        rounds = [(0,) if ready is None else ready(role) for role in candidates]
         before = sum(n for (of, *_), n in self._load.items() if of == phase)
+        times = self.times
 
         def growth(step: Cost) -> int:
             return sum(
-                (2 * self._load.get((phase, *link), 0) + nbytes) * nbytes
+                (2 * self._load.get((phase, *link), 0) + nbytes * times) * nbytes * times
                 for link, nbytes in step.links.items()
             )
 
         def score(i: int) -> tuple[Any, ...]:
             squares = growth(costs[i]) * self._weight(i)
             if self._price is None:
-                return (times[i], squares)
+                return (rounds[i], squares)
             # Six times the squares over the sum: the load of a link, weighted by the loads.
-            load = Fraction(6 * squares, 1000 * max(before + costs[i].total_bytes, 1))
-            return (times[i][0] * self._price + load, times[i])
+            load = Fraction(6 * squares, 1000 * max(before + costs[i].total_bytes * times, 1))
+            return (rounds[i][0] * self._price + load, rounds[i])
 
         best = min(range(len(candidates)), key=score)
         self._chosen += 1
         for link, nbytes in costs[best].links.items():
             key = (phase, *link)
-            self._load[key] = self._load.get(key, 0) + nbytes
+            self._load[key] = self._load.get(key, 0) + nbytes * times
         return candidates[best]
 
     def _weight(self, candidate: int) -> int:
@@ -117,6 +119,7 @@ class FixedRole:
 
     def __init__(self, n: int) -> None:
         self._n = n
+        self.times = 1
 
     def choose(
         self,

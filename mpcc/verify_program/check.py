@@ -13,6 +13,7 @@ from typing import Any
 from mpcc.artifact import Artifact
 from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir.calls import numbered
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.phi import DECLARED
@@ -276,7 +277,7 @@ def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
         "formats": f"{how}{artifact.disclosed_bits} bits: {_formats(artifact.phi)}",
         "ranges": _ranges(artifact),
         "constants": public_constants(artifact.tensor_module),
-        "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",
+        "architecture": f"{len(numbered(secure))} fixed-point ops with their shapes and attributes",
         "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},
         "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
         "weight shapes": f"of {len(weights)} weights",

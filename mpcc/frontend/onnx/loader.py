@@ -34,6 +34,7 @@ from mpcc.frontend.onnx.node import Node, Operator, node_label
 from mpcc.frontend.onnx.support import OPERATORS, reason
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, InferenceError
+from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 from mpcc.options import OpenShape
@@ -100,6 +101,7 @@ def import_onnx(
     problems.raise_if_any()
     build = graph.build
     build.module.main.remove_dead()
+    drop_uncalled(build.module)
     used = {op.attrs["name"] for op in build.module.main.walk(tensor.Weight.name)}
     for name in sorted(used & build.masks.keys()):
         why = build.not_finite(name)

@@ -1,4 +1,7 @@
-"""ONNX recurrent layers: RNN, GRU, LSTM, with their steps written out.
+"""ONNX recurrent layers: RNN, GRU, LSTM.
+
+A step is a function that is called (:mod:`mpcc.ir.calls`): steps that do the same, all but the first
+one and those at ends of sequences, have one body. Few steps are written out.
 
 The input's part of all gates, of all steps and of both directions, is one matrix product. A step
 then has one product of the state, batched over gates and directions, and both directions take their
@@ -24,13 +27,14 @@ from mpcc.frontend.onnx.compose import cut, negative, scaled
 from mpcc.frontend.onnx.indexing import masked, rearranged
 from mpcc.frontend.onnx.linear import product
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.ir.calls import FEWEST_CALLS
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 
 __all__ = ["MAX_STEPS", "OPERATORS"]
 
 MAX_STEPS = 1024
-"""Steps of a recurrent layer or of a loop: each is written out."""
+"""Steps of a recurrent layer or of a loop."""
 
 _Function: TypeAlias = Callable[[Value], Value]
 
@@ -249,6 +253,9 @@ class _Layer:
         if bias is not None:
             row = node.reshape(bias, (self.directions * size,))
             parts = node.emit(tensor.Add, parts, row)
+        if self.steps >= FEWEST_CALLS:
+            # Steps take activations: made here at once, not of every step's part alone.
+            parts = node.emit(tensor.Activation, parts)
         # Rows of gates by sequence, step and direction.
         place = np.arange(self.steps * self.batch * self.directions)
         at = place.reshape(self.steps, self.batch, self.directions)
@@ -266,6 +273,13 @@ class _Layer:
             )
             for step in range(self.steps)
         ]
+
+    def called(self, emit: Callable[[], Sequence[Value]]) -> Sequence[Value]:
+        """What a step appends, as a function that is called."""
+        if self.steps < FEWEST_CALLS:
+            return emit()
+        found = self.node.builder.call(self.node.label, emit)
+        return [v for v in found if isinstance(v, Value)]
 
     def initial(self, index: int) -> Value | None:
         """An initial state [directions, batch, hidden]; None if it is absent, and so zero."""
@@ -347,29 +361,37 @@ class _Layer:
 
 
 def rnn(node: Node) -> tuple[Operand, ...]:
-    """RNN: steps written out; directions take theirs together."""
+    """RNN: a step is a function; directions take theirs together."""
     layer = _Layer(node, 1)
     (f,) = _functions(node, layer.directions, ["Tanh"])
     weights, state = layer.recurrent(0), layer.initial(5)
-    states = []
+    states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(1))):
-        new = f(layer.sum(x, layer.times(state, weights)))
-        state = layer.kept(step, new, state)
+
+        def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
+            new = f(layer.sum(x, layer.times(state, weights)))
+            return [layer.kept(step, new, state)]
+
+        (state,) = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1])
 
 
 def gru(node: Node) -> tuple[Operand, ...]:
-    """GRU: steps written out; directions take theirs together; the reset before or after."""
+    """GRU: a step is a function; directions take theirs together; the reset before or after."""
     layer = _Layer(node, 3)
     f, g = _functions(node, layer.directions, ["Sigmoid", "Tanh"])
     after = bool(node.integer("linear_before_reset", 0))
     gates = _gru_after(layer, f, g) if after else _gru_before(layer, f, g)
     state = layer.initial(5)
-    states = []
+    states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(2 if after else 3))):
-        update, candidate = gates(x, state)
-        state = layer.kept(step, layer.mixed(update, state, candidate), state)
+
+        def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
+            update, candidate = gates(x, state)
+            return [layer.kept(step, layer.mixed(update, state, candidate), state)]
+
+        (state,) = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1])
 
@@ -415,7 +437,7 @@ def _gru_after(layer: _Layer, f: _Function, g: _Function) -> _Gates:
 
 
 def lstm(node: Node) -> tuple[Operand, ...]:
-    """LSTM: steps written out; directions take theirs together; peepholes, coupled gates."""
+    """LSTM: a step is a function; directions take theirs together; peepholes, coupled gates."""
     layer = _Layer(node, 4)
     f, g, h = _functions(node, layer.directions, ["Sigmoid", "Tanh", "Tanh"])
     coupled = bool(node.integer("input_forget", 0))
@@ -424,18 +446,27 @@ def lstm(node: Node) -> tuple[Operand, ...]:
     state, cell = layer.initial(5), layer.initial(6)
     states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(4))):
-        total = layer.sum(x, layer.times(state, weights))
-        before = _lstm_gates(layer, total, f, cell, peeps, coupled)
-        candidate = g(layer.columns(total, 3))
-        new = node.emit(tensor.Mul, before.input, candidate)
-        if cell is not None:
-            new = node.emit(tensor.Add, node.emit(tensor.Mul, before.forget, cell), new)
-        output = before.output
-        if output is None:
-            seen = node.emit(tensor.Mul, new, peeps[1])
-            output = f(layer.sum(layer.columns(total, 1), seen))
-        out = node.emit(tensor.Mul, output, h(new))
-        state, cell = layer.kept(step, out, state), layer.kept(step, new, cell)
+
+        def run(
+            step: int = step,
+            x: Value = x,
+            state: Value | None = state,
+            cell: Value | None = cell,
+        ) -> list[Value]:
+            total = layer.sum(x, layer.times(state, weights))
+            before = _lstm_gates(layer, total, f, cell, peeps, coupled)
+            candidate = g(layer.columns(total, 3))
+            new = node.emit(tensor.Mul, before.input, candidate)
+            if cell is not None:
+                new = node.emit(tensor.Add, node.emit(tensor.Mul, before.forget, cell), new)
+            output = before.output
+            if output is None:
+                seen = node.emit(tensor.Mul, new, peeps[1])
+                output = f(layer.sum(layer.columns(total, 1), seen))
+            out = node.emit(tensor.Mul, output, h(new))
+            return [layer.kept(step, out, state), layer.kept(step, new, cell)]
+
+        state, cell = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1], cell)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.ir.analysis.forms import declaration, is_real
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.interp import real
 from mpcc.ir.interp.fixed import Simulation, simulate
@@ -50,11 +51,13 @@ class Program:
         self, module: Module, constants: Mapping[str, Array], phi: Phi, options: FormatOptions
     ) -> None:
         lowering = Lowering(module, phi, options, RULES)
-        self.module = module
+        flat, secure = inline(module), inline(lowering.run())
+        self.module = flat.module
         self.constants = constants
-        self.clamps = dict(phi.clamps)
+        clamps = dict(phi.clamps)
+        self.clamps = {i: clamps[row] for i, row in enumerate(flat.rows) if row in clamps}
         self.tolerance = options.max_error
-        self.secure = lowering.run()
+        self.secure = secure.module
         self.weights = encode_weights(constants, self.secure)
         index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
         # The jumping result is the last one.
@@ -63,14 +66,23 @@ class Program:
         self._compared: dict[Op, list[tuple[int, int, Value]]] = {}
         self.compared_error = 0.0
         self._unit = 2.0**-phi.frac
-        for op in module.main.ops:
+        # Of every value here: the call that it is made in, and what it is there.
+        origin = {v: known for known, v in flat.values.items()}
+
+        def produced(value: Value) -> Value | None:
+            number, source = origin[value]
+            made = lowering.produced(source)
+            return None if made is None else secure.values[number, made]
+
+        for op in self.module.main.ops:
             if op.definition is not tensor.Output and declaration(op).discontinuous:
-                lowered = lowering.lowered(op.results[-1])
+                lowered = produced(op.results[-1])
+                assert lowered is not None
                 self._jumps[op] = (index[lowered], lowered)
                 self._compared[op] = [
                     (k, index[found], found)
                     for k, value in enumerate(op.operands)
-                    if is_real(value) and (found := lowering.produced(value)) is not None
+                    if is_real(value) and (found := produced(value)) is not None
                 ]
 
     @property

@@ -108,6 +108,8 @@ class Ranges:
         observed: what the float model did on the calibration data; None without any.
         weight_bits: every weight is below 2^weight_bits.
         rings: of all ops; None: those that the options ask for.
+        rows: per op, its number in Phi: ops of one number are calls of one op of a function, and
+            have the same range and clamp. None: ops have their own.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Ranges:
         observed: Observed | None,
         weight_bits: int,
         rings: Rings | None = None,
+        rows: Sequence[int] | None = None,
     ) -> None:
         self.module = module
         self.ops = module.main.ops
@@ -135,6 +138,10 @@ class Ranges:
         self._crossings = self.rings.crossings(module.main)
         self._extra = _extra_bits(self.ops)
         self._passed = _passed_rings(self.ops, self.rings)
+        self.rows = list(range(len(self.ops))) if rows is None else rows
+        self._same: dict[int, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            self._same.setdefault(row, []).append(i)
         self.coarse = 0
         self.narrowed: tuple[int, int, float, dict[int, int]] | None = None
 
@@ -145,13 +152,13 @@ class Ranges:
             NoFitError: a layer does not fit.
         """
         self.coarse = coarse
-        clamps: dict[int, int] = {}
-        if self.policy == "observed":
-            ranges = self._observed_or_proved(frac, weight_frac)
-        elif self.policy == "guarded":
-            ranges, clamps = self._guarded(frac, weight_frac)
-        else:
-            ranges, clamps = self._proved(frac, weight_frac)
+        given: dict[int, int] = {}
+        while True:
+            ranges, clamps = self._chosen(frac, weight_frac, given)
+            ranges, clamps, before = self._joined(ranges), self._joined(clamps), clamps
+            if clamps == before:
+                break
+            given = clamps  # a clamp of one call is one of all
         if self.options.disclose == "per-model":
             ranges = dict.fromkeys(ranges, max(ranges.values()))
             clamps = dict.fromkeys(clamps, max(clamps.values(), default=0))
@@ -162,12 +169,34 @@ class Ranges:
             frac,
             weight_frac,
             self.weight_bits,
-            tuple(sorted(self.inputs.bits.items())),
-            tuple(sorted(ranges.items())),
-            tuple(sorted(clamps.items())),
+            self._table(self.inputs.bits),
+            self._table(ranges),
+            self._table(clamps),
             tuple(sorted(self.rings.others)),
             coarse=coarse,
         )
+
+    def _table(self, bits: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+        """A row of Phi for every number."""
+        return tuple(sorted({self.rows[i]: b for i, b in bits.items()}.items()))
+
+    def _joined(self, bits: Mapping[int, int]) -> dict[int, int]:
+        """The largest of all calls for each of them."""
+        largest: dict[int, int] = {}
+        for i, b in bits.items():
+            row = self.rows[i]
+            largest[row] = max(b, largest.get(row, b))
+        return {i: b for row, b in largest.items() for i in self._same[row]}
+
+    def _chosen(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Ranges and clamps, with those given and more."""
+        if self.policy == "observed":
+            return self._observed_or_proved(frac, weight_frac), {}
+        if self.policy == "guarded":
+            return self._guarded(frac, weight_frac, given)
+        return self._proved(frac, weight_frac, given)
 
     def forms(self, clamps: Mapping[int, int]) -> Forms:
         """Forms of all values with these clamps; what crosses to another ring is truncated."""
@@ -245,7 +274,9 @@ class Ranges:
             rooms[v] = min(own, act, key=lambda room: room.bits)
         return rooms
 
-    def _guarded(self, frac: int, weight_frac: int) -> tuple[dict[int, int], dict[int, int]]:
+    def _guarded(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
         """Observed ranges, made certain: a clamp behind every truncation that may exceed them."""
         wanted = self._observed_bits()
         found = self.forms({})
@@ -271,14 +302,19 @@ class Ranges:
                     intervals.clip(op, wanted[i])
             else:
                 bits[i] = max(proved, BITS_MIN)
+            if i in given:
+                clamps[i] = given[i]
+                intervals.clip(op, given[i])
         return bits, clamps
 
-    def _proved(self, frac: int, weight_frac: int) -> tuple[dict[int, int], dict[int, int]]:
+    def _proved(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
         """Proved ranges; where one does not fit, what feeds it is clamped, as late as possible."""
         intervals = self.intervals(frac, weight_frac)
         ranged = {i for i, _ in self.ranged()}
         bits: dict[int, int] = {}
-        clamps: dict[int, int] = {}
+        clamps = dict(given)
         rooms = self._rooms(clamps, frac, weight_frac)
         i = 0
         while i < len(self.ops):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.ranges import Observed
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import numbered
 from mpcc.ir.core import Module
 from mpcc.ir.interp.fixed import Simulation
 from mpcc.ir.ops import tensor
@@ -91,7 +92,7 @@ class Search:
         key = (n, tuple(program.clamps.items()))
         if key not in self._clamped:
             self._clamped[key] = clamped_reference(
-                self.module, self.constants, self.samples[n], program.clamps
+                program.module, self.constants, self.samples[n], program.clamps
             )
         return self._clamped[key]
 
@@ -147,7 +148,7 @@ class Search:
             MpccError: ``E-range-error`` or ``E-range-fit``: there are none.
         """
         phi = self._finest_needed()
-        if any(op.definition in _COARSE_OPS for op in self.module.main.ops):
+        if any(op.definition in _COARSE_OPS for op in numbered(self.module)):
             phi = self._coarsest(phi)
         return phi
 

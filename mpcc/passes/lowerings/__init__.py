@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpcc.passes.lowerings import (
+    calls,
     compare,
     elementwise,
     functions,
@@ -29,6 +30,7 @@ _FAMILIES = (
     pool,
     structural,
     tokens,
+    calls,
 )
 
 RULES: Rules = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}

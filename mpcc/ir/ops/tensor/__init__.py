@@ -11,6 +11,7 @@ and ``__all__`` make it part of the dialect and of this package.
 
 from mpcc.ir.define import Dialect
 from mpcc.ir.ops.tensor import (
+    calls,
     compare,
     elementwise,
     functions,
@@ -25,6 +26,7 @@ from mpcc.ir.ops.tensor import (
 from mpcc.ir.ops.tensor.base import Kind as Kind
 from mpcc.ir.ops.tensor.base import Monotone as Monotone
 from mpcc.ir.ops.tensor.base import TensorOperation as TensorOperation
+from mpcc.ir.ops.tensor.calls import *  # noqa: F403
 from mpcc.ir.ops.tensor.compare import *  # noqa: F403
 from mpcc.ir.ops.tensor.elementwise import *  # noqa: F403
 from mpcc.ir.ops.tensor.functions import *  # noqa: F403
@@ -36,7 +38,7 @@ from mpcc.ir.ops.tensor.reduce import *  # noqa: F403
 from mpcc.ir.ops.tensor.structural import *  # noqa: F403
 from mpcc.ir.ops.tensor.tokens import *  # noqa: F403
 
-_FAMILIES = (io, linear, elementwise, functions, normal, compare, reduce, pool, structural, tokens)
+_FAMILIES = (io, linear, elementwise, functions, normal, compare, reduce, pool, structural, tokens, calls)
 
 DIALECT = Dialect.of("tensor", [op for family in _FAMILIES for op in family.OPERATIONS])
 """All tensor-level operators."""

@@ -1,0 +1,106 @@
+"""inline-calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mpcc.ir.analysis.forms import is_real
+from mpcc.ir.calls import FEWEST_CALLS, called, calls, drop_uncalled, inline
+from mpcc.ir.core import Function, Module, Value, make_op
+from mpcc.ir.ops import tensor
+from mpcc.passes.base import Pass, Result
+
+__all__ = ["InlineCalls"]
+
+_FEWEST_OPS = 3
+"""A body of fewer ops is written out: a call would only put truncations around them."""
+
+
+def _constant_args(module: Module) -> set[Value]:
+    """Arguments that are weights in every call."""
+    weights: dict[Value, bool] = {}
+    for op in calls(module):
+        function = module.functions[op.attrs["callee"]]
+        for arg, value in zip(function.args, op.operands, strict=True):
+            weight = value.op is not None and value.op.definition is tensor.Weight
+            weights[arg] = weights.get(arg, True) and weight
+    return {arg for arg, weight in weights.items() if weight}
+
+
+def _bound(function: Function, constants: set[Value]) -> None:
+    """Put activations behind arguments that are no weights, and before returned values."""
+    entered: dict[Value, Value] = {}
+    entries = []
+    for arg in function.args:
+        if arg not in constants:
+            op = make_op(tensor.Activation, [arg], loc=function.ops[0].loc)
+            entered[arg] = op.result
+            entries.append(op)
+    function.replace_uses(entered)
+    function.ops[:0] = entries
+    exits: dict[Value, Value] = {}
+    for value in function.returns:
+        if value not in exits:
+            exits[value] = function.append(tensor.Activation, [value], loc=_loc(value)).result
+    function.returns = [exits[v] for v in function.returns]
+
+
+def _loc(value: Value) -> str:
+    return value.op.loc if value.op is not None else ""
+
+
+@dataclass(frozen=True)
+class InlineCalls(Pass):
+    """Calls of small functions are written out; what the others take and give are activations.
+
+    A function of few ops, one that is called a few times only, and one that takes or gives
+    something other than real numbers is no gain. What remains is lowered once for all of its calls:
+    its arguments are activations, or weights in every call, and its results are activations.
+
+    Assumes: a module as imported.
+
+    Before::
+
+        func @step(%0: tensor<8xf32, secret>, %1: tensor<8xf32, model>) {
+          %2 = tensor.mul(%0, %1) : tensor<8xf32, secret>
+          return %2
+        }
+
+    After::
+
+        func @step(%0: tensor<8xf32, secret>, %1: tensor<8xf32, model>) {
+          %2 = tensor.activation(%0) : tensor<8xf32, secret>
+          %3 = tensor.mul(%2, %1) : tensor<8xf32, secret>
+          %4 = tensor.activation(%3) : tensor<8xf32, secret>
+          return %4
+        }
+
+    Attributes:
+        all: write out every call.
+    """
+
+    name: ClassVar[str] = "inline-calls"
+    level: ClassVar[str] = "tensor"
+    all: bool = False
+
+    def run(self, module: Module) -> Result:
+        """Write out what is small, in a new module if there is any such call."""
+        if not called(module):
+            return Result(module, False)
+        times = Counter(op.attrs["callee"] for op in calls(module))
+        small = {f.name for f in called(module) if self.all or _is_small(f, times[f.name])}
+        if small:
+            module = inline(module, small).module
+        drop_uncalled(module)
+        constants = _constant_args(module)
+        for function in called(module):
+            _bound(function, constants)
+        return Result(module, True)
+
+
+def _is_small(function: Function, times: int) -> bool:
+    values = [*function.args, *function.returns]
+    few = times < FEWEST_CALLS or len(function.ops) < _FEWEST_OPS
+    return few or not all(map(is_real, values))
