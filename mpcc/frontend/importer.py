@@ -363,7 +363,7 @@ class Builder:
             self.module.functions[name] = traced.function
         self._calls += 1
         types = tuple(str(v.type) for v in inside)
-        attrs = {"callee": name, "call": self._calls, "types": types}
+        attrs = {"callee": name, "number": self._calls, "types": types}
         call = self.module.main.append(tensor.Call, traced.captured, attrs, loc)
         outside = dict(zip(inside, call.results, strict=True))
         return tuple(outside.get(v, v) if isinstance(v, Value) else v for v in found)
@@ -458,13 +458,12 @@ class _Traced:
         """
         function = self.function
         made = {v for op in function.ops for v in op.results}
-        inside = [v for v in dict.fromkeys(found) if isinstance(v, Value) and v in made]
+        given = [v for v in found if isinstance(v, Value) and v in made]
+        inside = list(dict.fromkeys(given))
         function.returns = list(inside)
         function.remove_dead()
         used = {v for op in function.ops for v in op.operands}
-        kept = [
-            (a, v) for a, v in zip(function.args, self.captured, strict=True) if a in used
-        ]
+        kept = [(a, v) for a, v in zip(function.args, self.captured, strict=True) if a in used]
         function.args, self.captured = [a for a, _ in kept], [v for _, v in kept]
         for i, arg in enumerate(function.args):
             arg.index = i

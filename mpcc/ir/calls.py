@@ -6,8 +6,8 @@ ops as its calls and their functions' sizes say. Every call has a number, from 1
 call of the module has. It is part of what a draw is called: stream ``s`` of a function is stream
 ``number << STREAM_BITS | s`` where it is called, and stream ``s`` of ``@main`` is itself.
 
-:func:`inline` writes calls out. The program that it gives is what a module with calls means at every
-level; whoever wants a flat list of ops asks for it.
+:func:`inline` writes calls out. The program that it gives is what a module with calls means at
+every level; whoever wants a flat list of ops asks for it.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ STREAM_BITS = 32
 MAX_CALLS = 1 << 30
 """Calls of a program: with the draw below, their numbers are stream ids of 63 bits."""
 
+_ONLY_IN_MAIN = frozenset({"input", "weight", "output", "reveal"})
 _CALLS = frozenset({"tensor.call", "secure.call", "party.call"})
 
 
@@ -62,7 +63,7 @@ class CallOperation(Operation):
     operands: ClassVar[tuple[str, ...]] = ("xs*",)
     attributes: ClassVar[Mapping[str, Attr]] = {
         "callee": Attr("str", "name of the function"),
-        "call": Attr("int", "number of the call, from 1 on, which no other call of the module has"),
+        "number": Attr("int", "number of the call, from 1 on, which no other call of the module has"),
         "types": Attr("strs", "types of the results"),
     }
 
@@ -73,7 +74,7 @@ class CallOperation(Operation):
         Raises:
             InferenceError: a number out of range, or a text that is no type.
         """
-        if not 1 <= attrs["call"] < MAX_CALLS:
+        if not 1 <= attrs["number"] < MAX_CALLS:
             raise fail(cls, f"calls have numbers from 1 to {MAX_CALLS - 1}, not {attrs['call']}")
         if not attrs["types"]:
             raise fail(cls, "a function gives at least one value")
@@ -126,7 +127,7 @@ def check_calls(module: Module) -> Iterator[Diagnostic]:
         if not is_call(op):
             continue
         where = f"@main, op {index} {op.name}" + (f" (from {op.loc})" if op.loc else "")
-        callee, number = op.attrs["callee"], op.attrs["call"]
+        callee, number = op.attrs["callee"], op.attrs["number"]
         function = module.functions.get(callee)
         if function is None or callee == "main":
             yield Diagnostic("E-ir-call", f"there is no function @{callee[:80]} to call", where)
@@ -144,7 +145,7 @@ def check_calls(module: Module) -> Iterator[Diagnostic]:
             if is_call(op):
                 what = "a function that is called calls nothing itself"
                 yield Diagnostic("E-ir-call", what, f"@{function.name}, op {index}")
-            elif op.definition.side_effect and op.name != "party.transfer":
+            elif op.name.partition(".")[2] in _ONLY_IN_MAIN:
                 what = f"{op.name} stands in @main alone"
                 yield Diagnostic("E-ir-call", what, f"@{function.name}, op {index}")
 
@@ -184,8 +185,8 @@ def inline(module: Module, only: Collection[str] | None = None) -> Inlined:
     total = _size(main.ops) + sum(size[op.attrs["callee"]] for op in calls(module))
     if total > MAX_OPS:
         raise MpccError.of(
-            "E-ir-call", f"with its calls written out the program has {total} ops, allowed are "
-            f"{MAX_OPS}"
+            "E-ir-call",
+            f"with its calls written out the program has {total} ops, allowed are {MAX_OPS}",
         )
     first: dict[str, int] = {}
     at = len(main.ops)
@@ -220,7 +221,7 @@ class _Writer:
 
     def call(self, op: Op, function: Function, first: int) -> None:
         """The body of a function in the place of a call."""
-        number, values = op.attrs["call"], self.values
+        number, values = op.attrs["number"], self.values
         for arg, value in zip(function.args, op.operands, strict=True):
             values[number, arg] = values[0, value]
         for i, inner in enumerate(function.ops):

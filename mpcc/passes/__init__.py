@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
-from mpcc.passes.expand_calls import ExpandCalls
 from mpcc.passes.fold_affine import FoldAffine
 from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
@@ -26,7 +25,6 @@ __all__ = ["PASSES"]
 _ALL: tuple[type[Pass], ...] = (
     EliminateDeadCode,
     EliminateCommonSubexpressions,
-    ExpandCalls,
     FoldAffine,
     FoldConstants,
     FoldPads,

@@ -92,9 +92,7 @@ def analyse(
     samples = list(calibration) or random_samples(flat, inputs.ranges)
     rings = Rings.chosen(flat, chosen)
     bits = weight_bits(flat, constants, fewest_frac(rings))
-    ranges = Ranges(
-        flat, constants, chosen, policy, inputs, observed, bits, rings, written.rows
-    )
+    ranges = Ranges(flat, constants, chosen, policy, inputs, observed, bits, rings, written.rows)
     search = Search(module, constants, chosen, ranges, inputs, samples, observed)
     phi = search.run()
     notes = [_POLICY_NOTES[policy], *inputs.notes]

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mpcc.ir.analysis.forms import is_real
+from mpcc.ir.analysis.forms import exact_values, is_real
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, drop_uncalled, inline
-from mpcc.ir.core import Function, Module, Value, make_op
+from mpcc.ir.core import Function, Module, Value, clone_function, make_op
 from mpcc.ir.ops import tensor
 from mpcc.passes.base import Pass, Result
 
@@ -16,6 +16,28 @@ __all__ = ["InlineCalls"]
 
 _FEWEST_OPS = 3
 """A body of fewer ops is written out: a call would only put truncations around them."""
+
+
+def _part(module: Module) -> None:
+    """Give calls whose results must be exact, because they reach outputs, a function of their own.
+
+    A function is the same in all of its calls, and an exact truncation takes more messages: the
+    last step of a sequence would make all steps as dear as itself.
+    """
+    written = inline(module)
+    exact = exact_values(written.module.main)
+    kinds: dict[tuple[str, tuple[bool, ...]], str] = {}
+    for op in calls(module):
+        callee = op.attrs["callee"]
+        kind = callee, tuple(written.values[0, r] in exact for r in op.results)
+        if kind not in kinds:
+            first = all(known != callee for known, _ in kinds)
+            kinds[kind] = callee if first else f"{callee}.exact{len(kinds)}"
+            if not first:
+                copy = clone_function(module.functions[callee])
+                copy.name = kinds[kind]
+                module.functions[copy.name] = copy
+        op.attrs["callee"] = kinds[kind]
 
 
 def _constant_args(module: Module) -> set[Value]:
@@ -56,7 +78,8 @@ class InlineCalls(Pass):
     """Calls of small functions are written out; what the others take and give are activations.
 
     A function of few ops, one that is called a few times only, and one that takes or gives
-    something other than real numbers is no gain. What remains is lowered once for all of its calls:
+    something other than real numbers is no gain. Calls whose results are truncated exactly, since
+    they reach outputs by sums and moves alone, have a function apart from the others'. What remains is lowered once for all of its calls:
     its arguments are activations, or weights in every call, and its results are activations.
 
     Assumes: a module as imported.
@@ -89,6 +112,7 @@ class InlineCalls(Pass):
         """Write out what is small, in a new module if there is any such call."""
         if not called(module):
             return Result(module, False)
+        _part(module)
         times = Counter(op.attrs["callee"] for op in calls(module))
         small = {f.name for f in called(module) if self.all or _is_small(f, times[f.name])}
         if small:

@@ -13,7 +13,6 @@ from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.base import Pass
 from mpcc.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from mpcc.passes.eliminate_dead_code import EliminateDeadCode
-from mpcc.passes.expand_calls import ExpandCalls
 from mpcc.passes.fold_affine import FoldAffine
 from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
@@ -60,13 +59,13 @@ def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
 
 def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
     """From fixed point to the program that is emitted; ``lower`` brings the protocol."""
-    return (LowerSecureToParty(lower), FuseLocal(), ExpandCalls())
+    return (LowerSecureToParty(lower), FuseLocal())
 
 
 STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
     *(p.name for p in (*TENSOR, *PUBLISH)),
-    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal, ExpandCalls)),
+    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

@@ -2,8 +2,9 @@
 
     lower_program(secure module, Rep3()) -> Lowered
 
-The party module has the functions of the secure one; ``loc`` of its ops is the secure op's label, a message's
-step is "<label>/<op>/<step>". The lowering is deterministic, so a verifier can repeat it.
+The party module has the functions of the secure one; ``loc`` of its ops is the secure op's label,
+a message's step is "<label>/<op>/<step>". The lowering is deterministic, so a verifier can repeat
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from mpcc.errors import Diagnostic, MpccError, collect
-from mpcc.ir.calls import called, calls, is_call, numbered
+from mpcc.ir.calls import FEWEST_CALLS, called, calls, is_call, numbered
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import party
 from mpcc.ir.schedule import schedule
@@ -30,7 +31,11 @@ from mpcc.protocols.base import (
 )
 from mpcc.protocols.roles import BALANCED, attempts
 
-__all__ = ["Lowered", "OpCost", "counted_cost", "lower_program"]
+__all__ = ["VARIANTS", "Lowered", "OpCost", "counted_cost", "lower_program"]
+
+
+VARIANTS = 3
+"""Bodies of a function, with roles of their own, where one leaves the links out of balance."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ def lower_program(
     balancer: Balancer | None = None,
     *,
     keep_shares: bool = False,
+    variants: int = 1,
 ) -> Lowered:
     """Lower a verified secure module.
 
@@ -99,6 +105,8 @@ def lower_program(
         balancer: chooses roles; by default few rounds and balanced links, see
             :mod:`mpcc.protocols.roles`.
         keep_shares: keep all share values, also those that nothing uses: to inspect them.
+        variants: with a balancer, how many bodies with roles of their own a function may have; its
+            calls take turns.
 
     Raises:
         MpccError: every op that the protocol does not offer, at once; or a width that a step
@@ -106,16 +114,24 @@ def lower_program(
     """
     if module.level != "secure":
         raise MpccError.of("E-lower-level", f"cannot lower a module of level {module.level}")
-    missing = {op.name: op.loc for op in numbered(module) if op.name not in protocol.rules and not is_call(op)}
+    missing = {
+        op.name: op.loc
+        for op in numbered(module)
+        if op.name not in protocol.rules and not is_call(op)
+    }
     collect(
         Diagnostic("E-lower-op", f"protocol {protocol.name} does not offer {name}", where)
         for name, where in missing.items()
     )
     if balancer is not None:
-        return _lower(module, protocol, balancer, keep_shares)
+        return _lower(module, protocol, balancer, keep_shares, variants)
     best: tuple[Fraction, Lowered] | None = None
-    for tried in attempts():
-        lowered = _lower(module, protocol, tried, keep_shares)
+    tries = [(tried, 1) for tried in attempts()]
+    if called(module):
+        # One body of every function with its roles, then several: a larger program.
+        tries[1:] = [(tried, VARIANTS) for tried in attempts()]
+    for tried, variants in tries:
+        lowered = _lower(module, protocol, tried, keep_shares, variants)
         excess = tried.excess()
         if best is None or excess < best[0]:
             best = excess, lowered
@@ -133,8 +149,13 @@ class _Run:
     what they are called), and takes and gives shares of the protocol's border kind.
     """
 
-    def __init__(self, module: Module, protocol: Protocol, balancer: Balancer) -> None:
+    def __init__(
+        self, module: Module, protocol: Protocol, balancer: Balancer, variants: int
+    ) -> None:
         self.module, self.protocol, self.balancer = module, protocol, balancer
+        self.variants = variants
+        self.turn: Counter[str] = Counter()
+        self.returned: dict[str, list[Share]] = {}
         self.result = new_party_module(protocol.name)
         self.times = Counter(op.attrs["callee"] for op in calls(module))
         self.roles: list[str] = []
@@ -148,7 +169,7 @@ class _Run:
         """Lower the ops of a function, whose arguments have their shares already."""
         entries: list[tuple[Op, str, Cost, int, int]] = []
         coins: dict[int, Coin] = {}
-        inside = "" if source is self.module.main else f"{source.name}/"
+        inside = "" if source is self.module.main else f"{target.name}/"
         for index, op in enumerate(source.ops):
             label, short = label_of(op, index), op.name.partition(".")[2]
             label = label if op.loc else inside + label
@@ -157,40 +178,45 @@ class _Run:
             if is_call(op):
                 self.call(op, target, builder)
             else:
-                share = self.protocol.rules[op.name](builder, op, [self.shares[v] for v in op.operands])
+                share = self.protocol.rules[op.name](
+                    builder, op, [self.shares[v] for v in op.operands]
+                )
                 if share is not None:
                     self.shares[op.result] = share
             entries.append((op, label, builder.cost, start, len(target.ops)))
             if builder.coin is not None:
                 coins[index] = builder.coin
         self.roles += builder.roles
-        self.coins[source.name] = coins
-        self.entries[source.name] = entries
+        self.coins[target.name] = coins
+        self.entries[target.name] = entries
 
     def call(self, op: Op, target: Function, builder: Builder) -> None:
         """A call, behind what brings its operands into the border kind."""
         given = [self.protocol.border(builder, self.shares[v]) for v in op.operands]
         source = self.module.functions[op.attrs["callee"]]
-        if source.name not in self.entries:
-            self.enter(source, given)
-        function = self.result.functions[source.name]
+        most = max(1, min(self.variants, self.times[source.name] // FEWEST_CALLS))
+        turn = self.turn[source.name] % most
+        self.turn[source.name] += 1
+        name = f"{source.name}.{turn}" if turn else source.name
+        if name not in self.returned:
+            self.enter(source, name, given, -(-self.times[source.name] // most))
+        function = self.result.functions[name]
         operands = [v for share in given for v in share.values()]
         if [v.type for v in operands] != [a.type for a in function.args]:
             raise MpccError.of(
-                "E-lower-kind", f"calls of @{source.name} have operands of different kinds", op.loc
+                "E-lower-kind", f"calls of @{name} have operands of different kinds", op.loc
             )
         types = tuple(str(v.type) for v in function.returns)
-        attrs = {"callee": source.name, "call": op.attrs["call"], "types": types}
+        attrs = {"callee": name, "number": op.attrs["number"], "types": types}
         made = target.append(party.Call, operands, attrs, builder.label)
-        builder.charge(self.cost[source.name])
+        builder.charge(self.cost[name])
         results = iter(made.results)
-        for value, returned in zip(op.results, source.returns, strict=True):
-            self.shares[value] = self.shares[returned].moved(lambda _: next(results))
+        for value, share in zip(op.results, self.returned[name], strict=True):
+            self.shares[value] = share.moved(lambda _: next(results))
 
-    def enter(self, source: Function, given: Sequence[Share]) -> None:
+    def enter(self, source: Function, name: str, given: Sequence[Share], times: int) -> None:
         """Lower a function for operands of these kinds; its results are of the border kind."""
-        target = Function(source.name)
-        self.result.functions[source.name] = target
+        target = self.result.functions[name] = Function(name)
 
         def argument(value: Value) -> Value:
             arg = Value(value.type, None, len(target.args))
@@ -199,15 +225,18 @@ class _Run:
 
         for value, share in zip(source.args, given, strict=True):
             self.shares[value] = share.moved(argument)
-        before, self.balancer.times = self.balancer.times, self.times[source.name]
+        before, self.balancer.times = self.balancer.times, times
         builder = Builder(target, self.balancer)
         self.function(source, target, builder)
-        builder.begin(source.name, f"{source.name}/return/")
-        for value in dict.fromkeys(source.returns):
-            self.shares[value] = self.protocol.border(builder, self.shares[value])
+        builder.begin(name, f"{name}/return/")
+        borders = {
+            v: self.protocol.border(builder, self.shares[v])
+            for v in dict.fromkeys(source.returns)
+        }
         self.balancer.times = before
-        target.returns = [v for value in source.returns for v in self.shares[value].values()]
-        self.cost[source.name] = counted_cost(tuple(target.ops))
+        self.returned[name] = [borders[v] for v in source.returns]
+        target.returns = [v for share in self.returned[name] for v in share.values()]
+        self.cost[name] = counted_cost(tuple(target.ops))
 
     def finish(self, keep_shares: bool) -> None:
         """Remove what nothing needs; the coins of truncations stay."""
@@ -222,8 +251,10 @@ class _Run:
             function.returns = returned
 
 
-def _lower(module: Module, protocol: Protocol, balancer: Balancer, keep_shares: bool) -> Lowered:
-    run = _Run(module, protocol, balancer)
+def _lower(
+    module: Module, protocol: Protocol, balancer: Balancer, keep_shares: bool, variants: int
+) -> Lowered:
+    run = _Run(module, protocol, balancer, variants)
     result = run.result
     run.function(module.main, result.main, Builder(result.main, balancer))
     result.attrs["roles"] = tuple(run.roles)

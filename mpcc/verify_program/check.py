@@ -228,6 +228,14 @@ def compare_with_lowering(
     if module is None:
         return refused("the program is not the one that the secure program gives")
     position, what = first_difference(module.main, wanted.main)
+    if position < 0 and list(module.functions) == list(wanted.functions):
+        for name, function in wanted.functions.items():
+            found = module.functions[name]
+            at, what = first_difference(found, function)
+            if at >= 0:
+                return refused(
+                    f"the secure program gives another function: {what}", f"@{name}, op {at}"
+                )
     if position < 0:
         return refused(
             "the program's attributes or its encoding are not what the secure program gives"

@@ -32,9 +32,9 @@ from mpcc.frontend.onnx.model import (
 )
 from mpcc.frontend.onnx.node import Node, Operator, node_label
 from mpcc.frontend.onnx.support import OPERATORS, reason
+from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, InferenceError
-from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 from mpcc.options import OpenShape

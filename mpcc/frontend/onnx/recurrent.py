@@ -1,10 +1,10 @@
 """ONNX recurrent layers: RNN, GRU, LSTM.
 
-A step is a function that is called (:mod:`mpcc.ir.calls`): steps that do the same, all but the first
-one and those at ends of sequences, have one body. Few steps are written out.
+A step is a function that is called (:mod:`mpcc.ir.calls`): steps that do the same, all but the
+first one and those at ends of sequences, have one body. Few steps are written out.
 
-The input's part of all gates, of all steps and of both directions, is one matrix product. A step
-then has one product of the state, batched over gates and directions, and both directions take their
+The input's part of all gates and of both directions is one matrix product, of all steps together where
+they are written out. A step then has one product of the state, batched over gates and directions, and both directions take their
 steps together: a bidirectional layer has the rounds of one direction. Sums stay products until an
 activation function takes them, so that a step truncates its gates once.
 
@@ -180,6 +180,7 @@ class _Layer:
                 f"{self.steps} steps; a program has {MAX_STEPS} at most",
                 "give fewer steps at a time, and hand the state on as an input and an output",
             )
+        self._entry: tuple[Operand, Operand | None] | None = None
         self.lengths = self._lengths()
         # Per step, direction and sequence: the element of the sequence that is looked at.
         order = np.arange(self.steps)[:, None].repeat(self.batch, axis=1)
@@ -245,23 +246,50 @@ class _Layer:
         return self.part(turned, gates[0] * self.hidden, (gates[-1] + 1) * self.hidden)
 
     def inputs(self, bias: Operand | None) -> list[Value]:
-        """Per step the input's part of all gates, [directions, batch, gates * hidden]."""
+        """Per step what :meth:`entered` makes the input's part of.
+
+        Of steps that are written out the part itself, of all steps one product. Of steps that are
+        called the data, an activation as all arguments: the product is a matter of the step, which
+        truncates its gates once.
+        """
         node, size = self.node, self.gates * self.hidden
-        weights = node.reshape(node.operand(1), (self.directions * size, self.width))
         rows = node.reshape(node.operand(0), (self.steps * self.batch, self.width))
+        if self.steps >= FEWEST_CALLS:
+            shape = (self.directions, 1, size)
+            self._entry = (
+                node.transpose(node.operand(1), (0, 2, 1)),
+                None if bias is None else node.reshape(bias, shape),
+            )
+            parts = node.emit(tensor.Activation, node.real(rows))
+            return self._ordered(parts, 1, self.width)
+        weights = node.reshape(node.operand(1), (self.directions * size, self.width))
         parts = node.emit(tensor.MatMul, rows, node.transpose(weights, (1, 0)))
         if bias is not None:
             row = node.reshape(bias, (self.directions * size,))
             parts = node.emit(tensor.Add, parts, row)
-        if self.steps >= FEWEST_CALLS:
-            # Steps take activations: made here at once, not of every step's part alone.
-            parts = node.emit(tensor.Activation, parts)
-        # Rows of gates by sequence, step and direction.
-        place = np.arange(self.steps * self.batch * self.directions)
-        at = place.reshape(self.steps, self.batch, self.directions)
+        return self._ordered(parts, self.directions, size)
+
+    def entered(self, x: Value) -> Value:
+        """The input's part of all gates in a step, [directions, batch, gates * hidden]."""
+        if self._entry is None:
+            return x
+        weights, bias = self._entry
+        return self.sum(product(self.node, x, weights), bias)
+
+    def _ordered(self, parts: Value, directions: int, size: int) -> list[Value]:
+        """Per step [all directions, batch, size] of rows of ``size`` numbers.
+
+        Args:
+            parts: a row by sequence, step and direction.
+            directions: 1 if all directions have the same rows.
+            size: of a row.
+        """
+        node = self.node
+        place = np.arange(self.steps * self.batch * directions)
+        at = place.reshape(self.steps, self.batch, directions)
         if self.first:
-            at = place.reshape(self.batch, self.steps, self.directions).transpose(1, 0, 2)
-        batch, direction = np.arange(self.batch), np.arange(self.directions)
+            at = place.reshape(self.batch, self.steps, directions).transpose(1, 0, 2)
+        batch, direction = np.arange(self.batch), np.arange(self.directions) % directions
         taken = at[self.order, batch[None, None, :], direction[None, :, None]]
         columns = np.arange(size)
         ordered = rearranged(node, parts, taken[..., None] * size + columns)
@@ -369,7 +397,7 @@ def rnn(node: Node) -> tuple[Operand, ...]:
     for step, x in enumerate(layer.inputs(layer.bias(1))):
 
         def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
-            new = f(layer.sum(x, layer.times(state, weights)))
+            new = f(layer.sum(layer.entered(x), layer.times(state, weights)))
             return [layer.kept(step, new, state)]
 
         (state,) = layer.called(run)
@@ -388,7 +416,7 @@ def gru(node: Node) -> tuple[Operand, ...]:
     for step, x in enumerate(layer.inputs(layer.bias(2 if after else 3))):
 
         def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
-            update, candidate = gates(x, state)
+            update, candidate = gates(layer.entered(x), state)
             return [layer.kept(step, layer.mixed(update, state, candidate), state)]
 
         (state,) = layer.called(run)
@@ -453,7 +481,7 @@ def lstm(node: Node) -> tuple[Operand, ...]:
             state: Value | None = state,
             cell: Value | None = cell,
         ) -> list[Value]:
-            total = layer.sum(x, layer.times(state, weights))
+            total = layer.sum(layer.entered(x), layer.times(state, weights))
             before = _lstm_gates(layer, total, f, cell, peeps, coupled)
             candidate = g(layer.columns(total, 3))
             new = node.emit(tensor.Mul, before.input, candidate)

@@ -30,6 +30,7 @@ __all__ = [
     "PRODUCT",
     "Forms",
     "declaration",
+    "exact_values",
     "factors",
     "forms",
     "fractions",
@@ -133,7 +134,7 @@ def forms(
             demanded.update(factors(op))
         elif kind.activates and not declaration(op).fine:
             demanded.update(op.operands)
-    exact = _exact(function, functions)
+    exact = exact_values(function, functions)
     while True:
         found = Forms({}, frozenset(demanded), exact)
         for each in (function, *functions):
@@ -216,7 +217,13 @@ def fractions(function: Function, found: Forms, frac: int, weight_frac: int) -> 
     return table
 
 
-def _exact(main: Function, functions: Sequence[Function] = ()) -> frozenset[Value]:
+def exact_values(main: Function, functions: Sequence[Function] = ()) -> frozenset[Value]:
+    """Values that reach an output by sums and structural ops alone.
+
+    Args:
+        main: of a tensor module.
+        functions: those that are called; what is so in one call is so in all.
+    """
     named = {f.name: f for f in functions}
     exact: set[Value] = set()
     while True:
@@ -232,9 +239,7 @@ def _add_exact(function: Function, named: Mapping[str, Function], exact: set[Val
     for op in reversed(function.ops):
         if is_call(op):
             callee = named[op.attrs["callee"]]
-            exact.update(
-                v for r, v in zip(op.results, callee.returns, strict=True) if r in exact
-            )
+            exact.update(v for r, v in zip(op.results, callee.returns, strict=True) if r in exact)
             exact.update(v for a, v in zip(callee.args, op.operands, strict=True) if a in exact)
             continue
         kind = kind_of(op)

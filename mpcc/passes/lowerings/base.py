@@ -158,7 +158,7 @@ class Lowering:
             with self.within(ring):
                 operands.append(self.const(given[arg], frac))
         types = tuple(str(v.type) for v in function.returns)
-        attrs = {"callee": source.name, "call": op.attrs["call"], "types": types}
+        attrs = {"callee": source.name, "number": op.attrs["number"], "types": types}
         made = self._into.append(secure.Call, operands, attrs, op.loc)
         for value, result in zip(op.results, made.results, strict=True):
             self._plain[value] = self._activation[value] = result

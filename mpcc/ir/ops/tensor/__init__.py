@@ -38,7 +38,19 @@ from mpcc.ir.ops.tensor.reduce import *  # noqa: F403
 from mpcc.ir.ops.tensor.structural import *  # noqa: F403
 from mpcc.ir.ops.tensor.tokens import *  # noqa: F403
 
-_FAMILIES = (io, linear, elementwise, functions, normal, compare, reduce, pool, structural, tokens, calls)
+_FAMILIES = (
+    io,
+    linear,
+    elementwise,
+    functions,
+    normal,
+    compare,
+    reduce,
+    pool,
+    structural,
+    tokens,
+    calls,
+)
 
 DIALECT = Dialect.of("tensor", [op for family in _FAMILIES for op in family.OPERATIONS])
 """All tensor-level operators."""
