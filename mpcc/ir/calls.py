@@ -63,7 +63,9 @@ class CallOperation(Operation):
     operands: ClassVar[tuple[str, ...]] = ("xs*",)
     attributes: ClassVar[Mapping[str, Attr]] = {
         "callee": Attr("str", "name of the function"),
-        "number": Attr("int", "number of the call, from 1 on, which no other call of the module has"),
+        "number": Attr(
+            "int", "number of the call, from 1 on, which no other call of the module has"
+        ),
         "types": Attr("strs", "types of the results"),
     }
 
@@ -75,7 +77,7 @@ class CallOperation(Operation):
             InferenceError: a number out of range, or a text that is no type.
         """
         if not 1 <= attrs["number"] < MAX_CALLS:
-            raise fail(cls, f"calls have numbers from 1 to {MAX_CALLS - 1}, not {attrs['call']}")
+            raise fail(cls, f"calls have numbers from 1 to {MAX_CALLS - 1}, not {attrs['number']}")
         if not attrs["types"]:
             raise fail(cls, "a function gives at least one value")
         try:
@@ -197,7 +199,7 @@ def inline(module: Module, only: Collection[str] | None = None) -> Inlined:
     for function in called(module):
         if function.name not in chosen:
             result.functions[function.name] = function
-    made = _Writer(result.main)
+    made = _Writer(result.main, module.level != "party")
     for number, op in enumerate(main.ops):
         if is_call(op) and op.attrs["callee"] in chosen:
             made.call(op, module.functions[op.attrs["callee"]], first[op.attrs["callee"]])
@@ -212,10 +214,17 @@ def _size(ops: Sequence[Op]) -> int:
 
 
 class _Writer:
-    """Appends copies of ops to a function."""
+    """Appends copies of ops to a function.
 
-    def __init__(self, target: Function) -> None:
+    Args:
+        target: the function.
+        infer: whether results have new types: a call may be of what fewer may see than the function
+            says, and so may be all that follows.
+    """
+
+    def __init__(self, target: Function, infer: bool = False) -> None:
         self.target = target
+        self.infer = infer
         self.rows: list[int] = []
         self.values: dict[tuple[int, Value], Value] = {}
 
@@ -234,7 +243,9 @@ class _Writer:
         values = self.values
         body = None if op.body is None else _moved(op.body, number)
         operands = [values[number, v] for v in op.operands]
-        types = [r.type for r in op.results]
+        types: Sequence[Type] = [r.type for r in op.results]
+        if self.infer:
+            types = op.definition.infer([v.type for v in operands], op.attrs)
         new = Op(op.definition, operands, _drawn(op, number), types, op.loc, body)
         for old, result in zip(op.results, new.results, strict=True):
             values[number, old] = result

@@ -9,6 +9,7 @@ from typing import ClassVar
 from mpcc.ir.analysis.forms import exact_values, is_real
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, drop_uncalled, inline
 from mpcc.ir.core import Function, Module, Value, clone_function, make_op
+from mpcc.ir.define import Operation
 from mpcc.ir.ops import tensor
 from mpcc.passes.base import Pass, Result
 
@@ -18,11 +19,11 @@ _FEWEST_OPS = 3
 """A body of fewer ops is written out: a call would only put truncations around them."""
 
 
-def _part(module: Module) -> None:
+def _part(module: Module) -> bool:
     """Give calls whose results must be exact, because they reach outputs, a function of their own.
 
     A function is the same in all of its calls, and an exact truncation takes more messages: the
-    last step of a sequence would make all steps as dear as itself.
+    last step of a sequence would make all steps as dear as itself. Whether there are such calls.
     """
     written = inline(module)
     exact = exact_values(written.module.main)
@@ -38,6 +39,7 @@ def _part(module: Module) -> None:
                 copy.name = kinds[kind]
                 module.functions[copy.name] = copy
         op.attrs["callee"] = kinds[kind]
+    return any(name != callee for (callee, _), name in kinds.items())
 
 
 def _constant_args(module: Module) -> set[Value]:
@@ -51,22 +53,31 @@ def _constant_args(module: Module) -> set[Value]:
     return {arg for arg, weight in weights.items() if weight}
 
 
-def _bound(function: Function, constants: set[Value]) -> None:
-    """Put activations behind arguments that are no weights, and before returned values."""
+def _bound(function: Function, constants: set[Value]) -> bool:
+    """Put activations behind arguments that are no weights, and before returned values.
+
+    Returns:
+        Whether there is one that was not there.
+    """
+    users: dict[Value, set[type[Operation]]] = {}
+    for op in function.ops:
+        for value in op.operands:
+            users.setdefault(value, set()).add(op.definition)
     entered: dict[Value, Value] = {}
     entries = []
     for arg in function.args:
-        if arg not in constants:
+        if arg not in constants and users.get(arg) != {tensor.Activation}:
             op = make_op(tensor.Activation, [arg], loc=function.ops[0].loc)
             entered[arg] = op.result
             entries.append(op)
     function.replace_uses(entered)
     function.ops[:0] = entries
     exits: dict[Value, Value] = {}
-    for value in function.returns:
-        if value not in exits:
+    for value in dict.fromkeys(function.returns):
+        if value.op is None or value.op.definition is not tensor.Activation:
             exits[value] = function.append(tensor.Activation, [value], loc=_loc(value)).result
-    function.returns = [exits[v] for v in function.returns]
+    function.returns = [exits.get(v, v) for v in function.returns]
+    return bool(entered or exits)
 
 
 def _loc(value: Value) -> str:
@@ -79,8 +90,9 @@ class InlineCalls(Pass):
 
     A function of few ops, one that is called a few times only, and one that takes or gives
     something other than real numbers is no gain. Calls whose results are truncated exactly, since
-    they reach outputs by sums and moves alone, have a function apart from the others'. What remains is lowered once for all of its calls:
-    its arguments are activations, or weights in every call, and its results are activations.
+    they reach outputs by sums and moves alone, have a function apart from the others'. What remains
+    is lowered once for all of its calls: its arguments are activations, or weights in every call,
+    and its results are activations.
 
     Assumes: a module as imported.
 
@@ -112,16 +124,15 @@ class InlineCalls(Pass):
         """Write out what is small, in a new module if there is any such call."""
         if not called(module):
             return Result(module, False)
-        _part(module)
+        parted = _part(module)
         times = Counter(op.attrs["callee"] for op in calls(module))
         small = {f.name for f in called(module) if self.all or _is_small(f, times[f.name])}
         if small:
             module = inline(module, small).module
-        drop_uncalled(module)
+        dropped = drop_uncalled(module)
         constants = _constant_args(module)
-        for function in called(module):
-            _bound(function, constants)
-        return Result(module, True)
+        bound = [_bound(function, constants) for function in called(module)]
+        return Result(module, parted or bool(small) or dropped or any(bound))
 
 
 def _is_small(function: Function, times: int) -> bool:

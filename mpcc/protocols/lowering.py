@@ -230,8 +230,7 @@ class _Run:
         self.function(source, target, builder)
         builder.begin(name, f"{name}/return/")
         borders = {
-            v: self.protocol.border(builder, self.shares[v])
-            for v in dict.fromkeys(source.returns)
+            v: self.protocol.border(builder, self.shares[v]) for v in dict.fromkeys(source.returns)
         }
         self.balancer.times = before
         self.returned[name] = [borders[v] for v in source.returns]

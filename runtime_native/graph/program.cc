@@ -195,7 +195,7 @@ class Loader {
   std::size_t first_body_ = 0;      // functions before it are called, the others regions' bodies
   std::size_t called_ = 0;          // functions before it have been called
   std::size_t used_functions_ = 0;  // bodies before it are used
-  std::unordered_set<std::int64_t> calls_;             // their numbers
+  std::unordered_set<std::int64_t> calls_;                             // their numbers
   std::unordered_map<std::size_t, std::vector<ValueType>> arguments_;  // of called functions
   std::vector<std::map<std::string, Shared>> bodies_;  // per function, by argument types
   std::size_t total_ops_ = 0;
@@ -414,9 +414,9 @@ void Loader::add_op(Scope& scope, Op op, const RawNode& node,
                     const std::vector<ValueType>& operands) {
   const auto index = static_cast<std::uint32_t>(p_.ops.size());
   if (scope.call != 0) {
-    require_graph(op.code != OpCode::Output && op.code != OpCode::Input &&
-                      op.code != OpCode::Weight,
-                  "inputs, weights and outputs stand in the program itself");
+    require_graph(
+        op.code != OpCode::Output && op.code != OpCode::Input && op.code != OpCode::Weight,
+        "inputs, weights and outputs stand in the program itself");
     set_stream(op, scope.call);
   } else if (called_ != 0 || first_body_ != 0) {
     set_stream(op, 0);

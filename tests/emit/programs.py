@@ -99,8 +99,33 @@ def every_op() -> Module:
     opened = w("transfer", total, to="client", step="reveal_0/open", loc="reveal_0")
     w("output", w("decode", opened, frac=16), name="y")
     small = w("weight", name="w32", shape=(), ring=32, place="model")
-    w("transfer", small, to="P2", step="")
+    small = w("transfer", small, to="P2", step="")
+    module.functions["twice.1"] = function = _called()
+    types = tuple(str(v.type) for v in function.returns)
+    for number in (7, 2):
+        attrs = {"callee": function.name, "number": number, "types": types}
+        operands = (total, small)
+        module.main.append(DIALECT.operations["party.call"], operands, attrs, f"call_{number}")
     return module
+
+
+def _called() -> Function:
+    """A function with a region that draws, a draw outside, a message, and an argument returned."""
+    function = Function("twice.1", [RingType((4, 2, 3), 64, "P0"), RingType((), 32, "P2")])
+    x, _ = function.args
+    f = Writer(function)
+    key: dict[str, AttrValue] = {"key": "P0+P1", "shape": (4, 2, 3)}
+    mask = f("draw_ring", **key, stream=0, place="P0")
+    body = Function("body", [x.type, mask.type])
+    b = Writer(body)
+    drawn = b("draw_ring", **key, stream=2**32 - 1, place="P0")
+    body.returns = [b("add", b("sub", body.args[0], body.args[1]), drawn)]
+    region = DIALECT.operations["party.fused"]
+    hidden = function.append(region, (x, mask), {}, "relu_1", body).result
+    sent = f("transfer", hidden, to="P1", step="call/open", loc="relu_1")
+    again = f("sub", sent, f("draw_ring", **key, stream=0, place="P1"))
+    function.returns = [again, x, hidden]
+    return function
 
 
 def _copy(body: Function) -> Function:

@@ -3,10 +3,11 @@
 A step is a function that is called (:mod:`mpcc.ir.calls`): steps that do the same, all but the
 first one and those at ends of sequences, have one body. Few steps are written out.
 
-The input's part of all gates and of both directions is one matrix product, of all steps together where
-they are written out. A step then has one product of the state, batched over gates and directions, and both directions take their
-steps together: a bidirectional layer has the rounds of one direction. Sums stay products until an
-activation function takes them, so that a step truncates its gates once.
+The input's part of all gates and of both directions is one matrix product, of all steps together
+where they are written out. A step then has one product of the state, batched over gates and
+directions, and both directions take their steps together: a bidirectional layer has the rounds of
+one direction. Sums stay products until an activation function takes them, so that a step truncates
+its gates once.
 
 Which steps a sequence has (``sequence_lens``) is public: a constant. Elements beyond a sequence's
 end are moved, not multiplied.
