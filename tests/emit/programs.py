@@ -36,7 +36,7 @@ class Writer:
 
 
 def every_op() -> Module:
-    """A program that has every party operator, with every attribute off its default somewhere."""
+    """A program with all party operators but calls, every attribute off its default somewhere."""
     module = Module("party", {"flag": True, "protocol": "test", "roles": (1, (2, 3)), "scale": 0.5})
     w = Writer(module.main)
     x = w("input", name="x", shape=(1, 2, 4, 4), place="client")
@@ -99,12 +99,19 @@ def every_op() -> Module:
     opened = w("transfer", total, to="client", step="reveal_0/open", loc="reveal_0")
     w("output", w("decode", opened, frac=16), name="y")
     small = w("weight", name="w32", shape=(), ring=32, place="model")
-    small = w("transfer", small, to="P2", step="")
+    w("transfer", small, to="P2", step="")
+    return module
+
+
+def with_calls() -> Module:
+    """The program that has every operator, with a function that it calls twice."""
+    module = every_op()
+    values = {str(v.type): v for op in module.main.ops for v in op.results}
     module.functions["twice.1"] = function = _called()
     types = tuple(str(v.type) for v in function.returns)
     for number in (7, 2):
         attrs = {"callee": function.name, "number": number, "types": types}
-        operands = (total, small)
+        operands = [values[str(a.type)] for a in function.args]
         module.main.append(DIALECT.operations["party.call"], operands, attrs, f"call_{number}")
     return module
 

@@ -10,7 +10,7 @@ from mpcc.ir.ops import party
 from mpcc.ir.schedule import schedule
 from mpcc.ir.text import parse_module, print_module
 from mpcc.ir.verify import verify
-from tests.emit.programs import every_op
+from tests.emit.programs import with_calls
 
 # ruff: noqa: E501
 TEXT = """module tensor {
@@ -111,7 +111,7 @@ def test_inlining_gives_rows_and_values():
 
 def test_streams_of_calls_are_disjoint():
     """(call, draw) is in the stream without loss; the schedule sees to it that none is drawn again."""
-    module = every_op()
+    module = with_calls()
     flat = inline(module).module
     streams = {
         (draw.attrs["key"], draw.attrs["phase"], draw.attrs["place"], draw.attrs["stream"])
@@ -126,12 +126,12 @@ def test_streams_of_calls_are_disjoint():
 
 
 def test_draws_and_sizes_that_would_collide_are_refused():
-    module = every_op()
+    module = with_calls()
     (draw, *_) = module.functions["twice.1"].walk("party.draw_ring")
     draw.attrs["stream"] = 1 << STREAM_BITS
     with pytest.raises(MpccError, match="more than 32 bits"):
         inline(module)
-    module = every_op()
+    module = with_calls()
     body = module.functions["twice.1"]
     extra = body.append(party.Neg, [body.args[0]])
     body.ops += [extra] * (MAX_OPS // 2)
