@@ -254,7 +254,8 @@ class SplitLanes(Pass):
     than others, and let one party wait while another computes. Slices take roles of their own, and
     one slice's messages travel while the next is computed.
 
-    Assumes: a secure module; only ``@main`` is split. A *region* is made of truncations, comparisons,
+    Assumes: a secure module; ``@main`` alone is split. A *region* is made of truncations,
+    comparisons,
     functions, selects and clamps, and of sums, slices and pads between them, that act on every
     slice along an axis alone (batch or channels, for a pool). A region is split if it is large and
     does at least an eighth of the interactive work; it must take no bits from outside, give none,
