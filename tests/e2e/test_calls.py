@@ -210,7 +210,7 @@ def test_a_program_with_its_calls_written_out_gives_the_same_answer():
 
 
 def test_programs_grow_with_the_description_not_with_the_sequence():
-    short, long = (compiled(layer("LSTM", 4, steps=steps))[0].artifact.program for steps in (8, 16))
-    per_step = (len(long) - len(short)) / 8
+    short, long = (compiled(layer("LSTM", 4, steps=steps))[0].artifact.program for steps in (8, 32))
+    per_step = (len(long) - len(short)) / 24
     flat = inline(parse(long)).module
-    assert per_step < 0.1 * len(emit(flat)) / 16
+    assert per_step < 0.1 * len(emit(flat)) / 32
