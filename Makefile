@@ -48,10 +48,10 @@ demo: $(STAMPS)/demo ## a real face detector on a photograph that no party sees
 	@$(BIN)/python -m examples.blazeface.demo
 
 test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/sanitized ## all tests
-	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-fast: $(STAMPS)/dev $(STAMPS)/native-tests ## the quick tests
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not tensorflow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not tensorflow" $(PYTEST_ARGS)
 
 test-sanitize: $(STAMPS)/sanitized $(STAMPS)/tsan ## native tests, short fuzzing under sanitizers
 	@ctest --test-dir $(SANITIZED) --output-on-failure

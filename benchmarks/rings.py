@@ -1,4 +1,4 @@
-"""Networks in rings of 32 and 64 bits: ``python -m benchmarks.rings [A|B|C ...] [--batch N]``.
+"""Networks in rings of 32 and 64 bits: ``python -m benchmarks.rings [A|B|C ...]``.
 
 Prints, for every network and choice of rings, the formats found, the error measured by the
 analysis, bytes between the parties and rounds of one run, and the shortest online time. The
@@ -15,10 +15,13 @@ import numpy as np
 
 import mpcc
 from benchmarks import models
+from mpcc.compiler import phi_of
+from mpcc.errors import MpccError
 from mpcc.ir.phi import FormatOptions
 from mpcc.options import CompileOptions
 
 RINGS: Mapping[str, Mapping[str, Any]] = {
+    "auto": {},
     "64": {"ring": 64},
     "32": {"ring": 32},
     "64, pools in 32": {"ring": 64, "rings": {"maxpool*": 32}},
@@ -27,11 +30,13 @@ RINGS: Mapping[str, Mapping[str, Any]] = {
 """Options of the formats by name of the variant."""
 
 MAX_ERROR = 1 / 16
+"""With this all of the networks fit 32 bits; with the compiler's default, 2^-7, none does."""
+
 SAMPLES = 1
 
 
-def compare(name: str, batch: int, repeat: int) -> None:
-    """Print the rows of one network."""
+def compare(name: str, batch: int, repeat: int, max_error: float) -> None:
+    """Print the rows of one network; what no format fits is left out."""
     model = models.NETWORKS[name](batch)
     samples = models.sample_inputs(model, SAMPLES)
     data = {n: np.stack([s[n] for s in samples]) for n in samples[0]}
@@ -41,9 +46,12 @@ def compare(name: str, batch: int, repeat: int) -> None:
         for variant, rings in RINGS.items():
             if name == "A" and "rings" in rings:
                 continue  # its nodes have other names
-            formats = FormatOptions(max_error=MAX_ERROR, **rings)
+            formats = FormatOptions(max_error=max_error, **rings)
             options = CompileOptions(formats=formats)
-            compiled = mpcc.compile(model.serialized(), options=options, calibration=data)
+            try:
+                compiled = mpcc.compile(model.serialized(), options=options, calibration=data)
+            except MpccError:
+                continue
             session = mpcc.Session(compiled.artifact, compiled.weights)
             open_[variant] = compiled, session.__enter__()
         for _ in range(repeat):
@@ -52,10 +60,13 @@ def compare(name: str, batch: int, repeat: int) -> None:
         for variant, (compiled, session) in open_.items():
             stats = session.statistics(runs[variant])
             sent = sum(n for link, n in stats["bytes_sent"].items() if link[0] + link[-1] in PARTY)
-            phi = compiled.artifact.phi
+            phi = phi_of(compiled.artifact)
+            if variant == "auto":
+                others = f", {len(phi.others)} ops in {96 - phi.ring}" if phi.others else ""
+                variant = f"auto: {phi.ring}{others}"
             error = max(compiled.private["measured_error"].values())
             print(
-                f"| {name}, {batch} | {variant} | {phi['frac']} + {phi['weight_frac']} "
+                f"| {name}, {batch} | {variant} | {phi.frac} + {phi.weight_frac} "
                 f"| {error:.3f} | {sent / 1e6:.3f} | {stats['rounds']} "
                 f"| {min(stats['online_seconds']):.4f} |",
                 flush=True,
@@ -75,11 +86,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=["A", "B", "C"])
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--max-error", type=float, default=MAX_ERROR)
     options = parser.parse_args()
     print("| network, batch | ring | fraction bits | error | MB | rounds | online s |")
     print("|---|---|---|---|---|---|---|")
     for name in options.networks:
-        compare(name, options.batch, options.repeat)
+        compare(name, options.batch, options.repeat, options.max_error)
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def parser() -> argparse.ArgumentParser:
         "--ring",
         type=int,
         choices=(32, 64),
-        help="this ring, with the fraction bits that fit, instead of Z_2^64 with the usual ones",
+        help="this ring, with the fraction bits that fit, instead of what the compiler chooses",
     )
     made.add_argument("--seconds", type=float, default=8.0, help="of timed runs, per row")
     made.add_argument("--json", type=Path, help="write all figures here")

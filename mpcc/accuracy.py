@@ -116,7 +116,11 @@ def accuracy(
     """
     module = _module(definition, attrs, _SAMPLES)
     options = FormatOptions(
-        disclose="none", fraction_bits=FRACTION, value_range=64.0, input_ranges={"x": (lo, hi)}
+        disclose="none",
+        fraction_bits=FRACTION,
+        value_range=64.0,
+        input_ranges={"x": (lo, hi)},
+        ring=64,
     )
     made = build_secure(module, declared_phi(module, options), options)
     # Half of the operands where functions bend.

@@ -10,16 +10,18 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import RenderableType
 from rich.table import Table
 
 from mpcc import artifact as files
 from mpcc import cost as costs
+from mpcc import owner_report as owner
 from mpcc.artifact import Artifact
 from mpcc.compiler import Batches, Compiled, compile, output_paths
 from mpcc.errors import Diagnostic, MpccError, collect
@@ -27,7 +29,7 @@ from mpcc.ir import budget
 from mpcc.ir.core import Op
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.dot import to_dot
-from mpcc.ir.encodings import check_ids, one_hot
+from mpcc.ir.encodings import check_ids, encoded
 from mpcc.ir.interp import fixed, real
 from mpcc.ir.text import print_module
 from mpcc.ir.types import place_of
@@ -60,6 +62,7 @@ __all__ = [
     "ops_json",
     "ops_tables",
     "output_paths",
+    "owner_report",
     "run_local",
     "simulate",
 ]
@@ -91,10 +94,22 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Largest deviation of one output from the reference, and the reference's largest value."""
+    """One output against the reference.
+
+    Attributes:
+        deviation: largest distance.
+        magnitude: the reference's largest value.
+        decision: what is decided on the output (:mod:`mpcc.passes.analysis.contract`); empty if the
+            program is not known.
+        rows: decisions.
+        agreeing: of these, the same as the reference's.
+    """
 
     deviation: float
     magnitude: float
+    decision: str = ""
+    rows: int = 0
+    agreeing: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +188,8 @@ def _inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
                     )
                 )
                 continue
-            arrays[name] = one_hot(array, rows)
+            # Rows are many times as large: they are made when the program was found to fit.
+            arrays[name] = array
             continue
         array = to_float32(array)
         # A comparison with NaN is false, so NaN is refused here too. The offending values are
@@ -308,29 +324,49 @@ def simulate(
     return Simulated(outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
 
 
+def model_note(model: PathLike) -> str:
+    """One line about how a model of this format is read; empty if there is nothing to say."""
+    from mpcc.frontend import format_of
+
+    return format_of(model).note
+
+
 def compare(
-    model: PathLike, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    model: PathLike,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    artifact: Artifact | None = None,
 ) -> Comparison:
     """Compare outputs with the model in floating point.
 
     onnxruntime computes the reference where it is installed, mpcc's float interpreter otherwise.
 
+    Args:
+        model: path of the model.
+        inputs: arrays by input name.
+        outputs: what the program gave.
+        artifact: the program; with it, decisions are compared too.
+
     Raises:
         MpccError: the model cannot be read, or has other inputs or outputs.
     """
-    if not Path(model).is_file():
+    from mpcc.passes.analysis.contract import rules
+
+    if not Path(model).exists():
         raise MpccError.of(
             "E-file-missing",
             "the reference model does not exist",
             os.fspath(model),
             "check --reference",
         )
+    from mpcc.frontend import format_of, import_model
+
     try:
         import onnxruntime
     except ImportError:
-        from mpcc.frontend.onnx.loader import import_onnx
-
-        imported = import_onnx(model, {n: a.shape for n, a in inputs.items()})
+        onnxruntime = None
+    if onnxruntime is None or format_of(model).title != "ONNX":
+        imported = import_model(model, {n: a.shape for n, a in inputs.items()})
         reference = real.run(imported.module, imported.constants, inputs)
         engine = "mpcc float interpreter"
     else:
@@ -347,13 +383,21 @@ def compare(
         if name not in reference or np.shape(reference[name]) != value.shape
     )
     rows = {}
+    decided = {} if artifact is None else rules(artifact.tensor_module)
     for name, value in outputs.items():
         # Truth values are subtracted as numbers.
         away = np.subtract(value, reference[name], dtype=np.float64)
-        rows[name] = Deviation(
+        found = Deviation(
             float(np.max(np.abs(away), initial=0.0)),
             float(np.max(np.abs(reference[name]), initial=0.0)),
         )
+        if name in decided:
+            rule = decided[name]
+            same = rule.decide(value) == rule.decide(reference[name])
+            found = replace(
+                found, decision=rule.text, rows=len(same), agreeing=int(np.count_nonzero(same))
+            )
+        rows[name] = found
     return Comparison(engine, rows)
 
 
@@ -445,6 +489,9 @@ def run_local(
                 "use --engine native",
             )
         module = parse(artifact.program)
+        budget.check(module, max_memory, max_work)
+        ports = {port["name"]: port for port in artifact.inputs}
+        data = {name: encoded(array, ports[name]) for name, array in data.items()}
         outputs, stats = interpret(
             module, artifact.protocol, words, data, repeat, max_memory, max_work
         )
@@ -533,6 +580,43 @@ def cost(artifact: Artifact, network: str = "lan") -> costs.Report:
     )
 
 
+def diff(
+    before: Artifact,
+    after: Artifact,
+    network: str = "lan",
+    before_path: PathLike | None = None,
+    after_path: PathLike | None = None,
+) -> costs.Difference:
+    """What changed in cost, formats and accuracy from one artifact to another.
+
+    Args:
+        before: the first artifact.
+        after: the second.
+        network: profile of the times.
+        before_path: its file; errors come from the private report beside it, if there is one.
+        after_path: likewise.
+
+    Raises:
+        MpccError: the profile is unknown, or a private report is damaged.
+    """
+    private = (_private_beside(before_path), _private_beside(after_path))
+    return costs.compare(cost(before, network), cost(after, network), private)
+
+
+def _private_beside(path: PathLike | None) -> dict[str, Any]:
+    """The owner's private report beside an artifact; empty where there is none."""
+    report = None if path is None else Path(path).with_suffix(".private.json")
+    if report is None or not report.is_file():
+        return {}
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise MpccError.of("E-file-format", "not a private report", str(report), "remove it")
+    return found
+
+
 def cost_page(
     artifact: Artifact,
     report: costs.Report,
@@ -595,6 +679,27 @@ class Check:
     detail: str
 
 
+def owner_report(path: PathLike, *, all_layers: bool = False) -> list[RenderableType]:
+    """The model owner's private report for people.
+
+    Args:
+        path: ``M.private.json``.
+        all_layers: show every layer in the model's order, not only those with the largest shares
+            of the error.
+
+    Raises:
+        MpccError: no such file, or no private report of this version.
+    """
+    if not Path(path).is_file():
+        raise MpccError.of(
+            "E-file-missing",
+            "the private report does not exist",
+            os.fspath(path),
+            "`mpcc compile` writes it beside the artifact",
+        )
+    return owner.tables(files.load_private(Path(path)), None if all_layers else owner.SHOWN)
+
+
 def doctor() -> list[Check]:
     """Examine this installation."""
     import importlib.metadata
@@ -617,17 +722,28 @@ def doctor() -> list[Check]:
     return checks
 
 
-def ops_json() -> str:
-    """All ONNX operators as JSON, see :func:`mpcc.operators.to_json`."""
-    from mpcc import operators
+def ops_json(accuracy: bool = False) -> str:
+    """All ONNX operators as JSON, see :func:`mpcc.operators.to_json`.
 
+    With ``accuracy``: their worst errors, see :func:`mpcc.operator_errors.to_json`.
+    """
+    from mpcc import operator_errors, operators
+
+    if accuracy:
+        return json.dumps(operator_errors.to_json(), indent=1) + "\n"
     return json.dumps(operators.to_json(), indent=1) + "\n"
 
 
-def ops_tables() -> list[Table]:
-    """Tables of what is supported: ONNX operators, protocols, operators of every level."""
-    from mpcc import operators
+def ops_tables(accuracy: bool = False) -> list[Table]:
+    """Tables of what is supported: ONNX operators, protocols, operators of every level.
+
+    With ``accuracy``: one of the worst errors of the operators instead.
+    """
+    from mpcc import operator_errors, operators
     from mpcc.protocols import PROTOCOLS
+
+    if accuracy:
+        return [operator_errors.table()]
 
     protocols = Table("protocol", "what it is", "against whom", title="protocols")
     for protocol in PROTOCOLS.values():

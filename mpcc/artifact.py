@@ -331,6 +331,9 @@ class Artifact:
             MpccError: ``E-option-...``: options that no compiler takes.
         """
         given = self._manifest["formats"]
+        if given["disclose"] == "none" and "ring" not in given:
+            # Of before rings were chosen.
+            given = {**given, "ring": self.phi.get("ring")}
         ranges = {port["name"]: (port["lo"], port["hi"]) for port in self.inputs}
         return FormatOptions(input_ranges=ranges, **given)
 
@@ -561,7 +564,8 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         need(len(set(names)) == len(names), key)
     need(isinstance(manifest["phi"], dict), "phi")
     formats = manifest["formats"]
-    need(isinstance(formats, dict) and set(formats) == set(PUBLIC_OPTIONS), "formats")
+    need(isinstance(formats, dict) and set(formats) - {"ring"} == set(PUBLIC_OPTIONS), "formats")
+    need(formats.get("ring") is None or type(formats["ring"]) is int, "formats")
     need(type(formats["disclose"]) is str and type(formats["clamp_bits"]) is int, "formats")
     need(formats["policy"] is None or type(formats["policy"]) is str, "formats")
     need(formats["fraction_bits"] is None or type(formats["fraction_bits"]) is int, "formats")

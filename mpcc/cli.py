@@ -196,7 +196,7 @@ def _write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
 
 @app.command()
 def compile(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    model: Annotated[Path, typer.Argument(help="ONNX or Keras file, or folder of a SavedModel.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="M.mpcc", help="Artifact to write.")
     ] = None,
@@ -278,9 +278,9 @@ def compile(
         list[str] | None,
         typer.Option(
             metavar="auto|32|64|NODE=32|NODE=64",
-            help="Bits of the ring: 32 halves the traffic and takes fewer digits; auto is 64. "
-            "NODE=64 computes the nodes of this name, or pattern such as 'head/*', in a ring of "
-            "their own.",
+            help="Bits of the ring: 32 halves the traffic and takes fewer digits; auto, the "
+            "default, takes for every part of the model what costs least. NODE=64 computes the "
+            "nodes of this name, or pattern such as 'head/*', in a ring of their own.",
         ),
     ] = None,
     max_error: Annotated[
@@ -290,6 +290,21 @@ def compile(
             help="Largest absolute error of an output that the formats are chosen for.",
         ),
     ] = 2.0**-7,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Share of decisions, above 0 and up to 1, that must be the float model's, for "
+            "every output. A decision is: of several scores along the last axis, the largest; of a "
+            "single score, whether it is above 0, or 0.5 for a probability; of truth values and "
+            "whole numbers, the value. Simulated with random coins on up to 64 samples of "
+            "--calibrate, or 32 random inputs.",
+        ),
+    ] = None,
+    signature: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Function of a SavedModel; default serving_default."),
+    ] = "",
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Keep the model's node names in the artifact.")
     ] = False,
@@ -330,6 +345,8 @@ def compile(
             max_error=max_error,
         ),
         keep_names=keep_names,
+        signature=signature,
+        min_agreement=min_agreement,
     )
     data = None if calibrate is None else options.load_arrays([str(calibrate)], "--calibrate")
     with _status("compiling") as status:
@@ -345,7 +362,7 @@ def compile(
         )
         paths = compiled.save(target)
     out.print(compiled.summary())
-    for note in compiled.notes:
+    for note in filter(None, (api.model_note(model), *compiled.notes)):
         err.print(note, soft_wrap=True)
     for path in paths:
         err.print(f"wrote {path}", soft_wrap=True)
@@ -379,16 +396,29 @@ def simulate(
         result = api.simulate(
             loaded, weights or artifact, arrays, rounding=rounding.value, seed=seed
         )
-        compared = None if reference is None else api.compare(reference, arrays, result.outputs)
+        compared = (
+            None if reference is None else api.compare(reference, arrays, result.outputs, loaded)
+        )
     _write_outputs(result.outputs, output)
     if result.overflows:
         err.print("warning: values left their declared range at: ", style="yellow", end="")
         err.print(", ".join(result.overflows), soft_wrap=True)
         err.print("For this input the parties' answer is undefined and may be another one.")
     if compared is not None:
-        table = Table("output", "largest deviation", "largest reference", title=compared.engine)
+        table = Table(
+            "output",
+            "largest deviation",
+            "largest reference",
+            "decisions that agree",
+            title=compared.engine,
+        )
         for name, row in compared.rows.items():
-            table.add_row(name, f"{row.deviation:.3g}", f"{row.magnitude:.4g}")
+            table.add_row(
+                name,
+                f"{row.deviation:.3g}",
+                f"{row.magnitude:.4g}",
+                f"{row.agreeing} of {row.rows} ({row.decision})",
+            )
         out.print(table)
     if result.overflows:
         raise typer.Exit(1)
@@ -547,6 +577,22 @@ def cost(
 
 
 @app.command()
+def report(
+    private: Annotated[
+        Path, typer.Argument(metavar="M.private.json", help="Written by `mpcc compile`.")
+    ],
+    every: Annotated[
+        bool, typer.Option("--all", help="Show all layers, in the order of the model.")
+    ] = False,
+) -> None:
+    """Show the owner's report: error per layer, agreement, ranges. It is private."""
+    from mpcc import api
+
+    for table in api.owner_report(private, all_layers=every):
+        out.print(table)
+
+
+@app.command()
 def verify(
     artifact: ArtifactArgument,
     policy: Annotated[
@@ -580,15 +626,72 @@ def ops(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the table of ONNX operators as JSON.")
     ] = False,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy", help="Print the worst errors of all operators, proved and measured."
+        ),
+    ] = False,
 ) -> None:
     """List all ONNX operators with what is supported, the protocols, and the IR's operators."""
     from mpcc import api
 
     if as_json:
-        sys.stdout.write(api.ops_json())
+        sys.stdout.write(api.ops_json(accuracy))
         return
-    for table in api.ops_tables():
+    for table in api.ops_tables(accuracy):
         out.print(table)
+
+
+@app.command()
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A.mpcc", help="The program as it was.")],
+    after: Annotated[Path, typer.Argument(metavar="B.mpcc", help="The program as it is.")],
+    network: Annotated[
+        str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network profile of the times.")
+    ] = "lan",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two programs: cost in total and per layer, formats, accuracy.
+
+    Errors are those of A.private.json and B.private.json, where the owner has them.
+    """
+    from mpcc import api
+
+    found = api.diff(_artifact(before), _artifact(after), network, before, after)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n")
+        return
+    for table in found.tables():
+        out.print(table)
+
+
+@app.command()
+def bench(
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Run small programs for a minute or two and keep what work takes on this "
+            "processor, for predicted times. The machine should have nothing else to do.",
+        ),
+    ] = False,
+) -> None:
+    """Show how fast this machine is taken to be in predicted times, or measure it."""
+    from mpcc import calibration
+    from mpcc.cost import UNITS
+    from mpcc.cost.speed import load
+
+    if calibrate:
+        with _status("calibrating") as status:
+            speeds, path = calibration.calibrate(lambda step: status.update(step))
+        err.print(f"wrote {path}", soft_wrap=True)
+    else:
+        speeds = load()
+    table = Table("unit of work", "takes", title=f"processor: {speeds.processor}")
+    for unit, seconds in speeds.seconds.items():
+        table.add_row(UNITS[unit], f"{seconds * 1e9:.3g} ns")
+    out.print(table)
 
 
 @app.command()

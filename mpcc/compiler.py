@@ -26,6 +26,7 @@ from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import Phi
 from mpcc.options import CompileOptions, calibration_samples, check_batches, check_writable
+from mpcc.owner_report import agreement_lines
 from mpcc.version import VERSION
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ class Compiled:
             "error",
             f"{error:.2g} measured on sample inputs, budget {self.private['max_error']:.2g}",
         )
+        for text in agreement_lines(self.private["agreement"]):
+            table.add_row("agreement", text)
         for label, text in self.cost.headline():
             table.add_row(label, text)
         bits = self.artifact.disclosed_bits
@@ -274,7 +277,8 @@ def compile(
     """Compile a model.
 
     Args:
-        model: path or bytes of an ONNX file.
+        model: path of an ONNX file, of the folder of a SavedModel or of a Keras file; or the
+            bytes of an ONNX file.
         options: see :class:`mpcc.options.CompileOptions`.
         calibration: sample inputs, [samples, ...] per input name; seen by the analysis only. With
             ``batch``, rows of batches, see :func:`mpcc.options.calibration_samples`.
@@ -411,7 +415,7 @@ class _Compiler:
         self, source: str | bytes, size: int | None, calibration: Mapping[str, Array] | None
     ) -> _Model:
         """Import the model and run the passes of the tensor level."""
-        from mpcc.frontend.onnx.loader import import_onnx
+        from mpcc.frontend import import_model
         from mpcc.passes import pipeline
         from mpcc.passes.base import Checkpoint, Manager, Result
         from mpcc.passes.recognise import recognised
@@ -420,7 +424,9 @@ class _Compiler:
         checkpoint = Checkpoint(DIALECTS, self.dump_after, self.dump)
         self.tell(size, "importing")
         with checkpoint.timed(pipeline.IMPORT):
-            imported = import_onnx(source, chosen.shapes, chosen.owners, chosen.weights, size)
+            imported = import_model(
+                source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature
+            )
             written = inline(imported.module).module
             if self.flat or looks_up(written):
                 imported = replace(imported, module=written)
@@ -452,7 +458,14 @@ class _Compiler:
         choose = analyse_declared if formats.disclose == "none" else analyse
         self.tell(model.size, "choosing number formats")
         with model.checkpoint.timed("analyse"):
-            return choose(model.module, model.constants, model.samples, formats)
+            return choose(
+                model.module,
+                model.constants,
+                model.samples,
+                formats,
+                self.options.min_agreement,
+                model.size or 1,
+            )
 
     def share(
         self, base: _Model, analysis: Analysis, other: _Model

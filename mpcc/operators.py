@@ -30,7 +30,18 @@ from mpcc.passes.declared_formats import declared_phi
 from mpcc.protocols import lower_program, protocol_named
 from mpcc.protocols.base import Protocol
 
-__all__ = ["PROBES", "WIDTH", "Price", "Probe", "price", "prices", "table", "tables", "to_json"]
+__all__ = [
+    "PROBES",
+    "WIDTH",
+    "Price",
+    "Probe",
+    "price",
+    "prices",
+    "probe_model",
+    "table",
+    "tables",
+    "to_json",
+]
 
 WIDTH = 16
 """Every value x of a probe satisfies |x| < 2^WIDTH in units of its format."""
@@ -59,6 +70,7 @@ class Probe:
         per_result: divide by the elements of the result instead.
         kind: ONNX's element type of the result.
         opset: version of the operator set; an operator may be gone from newer ones.
+        more: element types of the further results.
     """
 
     inputs: Mapping[str, Shape] = field(default_factory=lambda: {"x": _FLAT})
@@ -70,6 +82,7 @@ class Probe:
     per_result: bool = False
     kind: int = onnx.TensorProto.FLOAT
     opset: int = 18
+    more: tuple[int, ...] = (onnx.TensorProto.INT64,)
 
 
 _BOOL, _INT32, _INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT32, onnx.TensorProto.INT64
@@ -83,6 +96,13 @@ _BITS = (*_LESS, onnx.helper.make_node("Less", ["b", "a"], ["d"]))
 _INSIDE = (onnx.helper.make_node("HardSigmoid", ["x"], ["c"]),)
 _CHANNELS = np.full(16, 0.5, np.float32)
 _KERNEL = np.full((16, 16, 3, 3), 0.5, np.float32)
+
+_UINT8 = onnx.TensorProto.UINT8
+_SCALED = {"s": np.float32(0.03), "z": np.uint8(100)}
+_BYTES = (onnx.helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),)
+_RESULT = {"ys": np.float32(0.3), "yz": np.uint8(100)}
+_WHOLE = {"w": np.ones((_SIDE, _SIDE), np.int8)} | {"ws": np.float32(0.02), "wz": np.int8(0)}
+_TAPS = {"w": np.ones((16, 16, 3, 3), np.uint8)} | {"ws": np.float32(0.02), "wz": np.uint8(0)}
 
 _UNARY = Probe()
 _BINARY = Probe(_TWO)
@@ -101,6 +121,7 @@ PROBES: Mapping[str, Probe] = {
         + ("Sigmoid", "Sin", "Sinh", "Softplus", "Tanh"),
         Probe(opset=20),
     ),
+    **dict.fromkeys(("Acos", "Asin"), Probe(before=_INSIDE, operands=("c",), what="within 1")),
     "Atan": Probe(before=_INSIDE, operands=("c",), what="within 1"),
     "Mish": Probe(opset=22),
     "SwiGLU": Probe(_TWO, opset=28),
@@ -184,6 +205,39 @@ PROBES: Mapping[str, Probe] = {
         what="linear",
         per_result=True,
     ),
+    "ConvInteger": Probe(
+        _POOL,
+        _SCALED | {"w": _TAPS["w"]},
+        before=_BYTES,
+        operands=("q", "w"),
+        per_result=True,
+        kind=_INT32,
+    ),
+    "DequantizeLinear": Probe(constants=_SCALED, before=_BYTES, operands=("q", "s", "z")),
+    "DynamicQuantizeLinear": Probe(kind=_UINT8, more=(onnx.TensorProto.FLOAT, _UINT8)),
+    "MatMulInteger": Probe(
+        constants=_SCALED | {"w": _WHOLE["w"]},
+        before=_BYTES,
+        operands=("q", "w"),
+        per_result=True,
+        kind=_INT32,
+    ),
+    "QLinearConv": Probe(
+        _POOL,
+        _SCALED | _TAPS | _RESULT,
+        before=_BYTES,
+        operands=("q", "s", "z", *_TAPS, *_RESULT),
+        per_result=True,
+        kind=_UINT8,
+    ),
+    "QLinearMatMul": Probe(
+        constants=_SCALED | _WHOLE | _RESULT,
+        before=_BYTES,
+        operands=("q", "s", "z", *_WHOLE, *_RESULT),
+        per_result=True,
+        kind=_UINT8,
+    ),
+    "QuantizeLinear": Probe(constants=_SCALED, kind=_UINT8),
     "TopK": Probe({"x": (_SIDE, 16)}, {"k": np.array([2])}, what="2 of 16"),
     "Upsample": Probe(
         _POOL,
@@ -215,15 +269,18 @@ class Price:
     what: str
 
 
-def _model(op: str, probe: Probe) -> bytes:
-    """The probe's node, and a Relu that asks for its result as a layer after it would."""
+def probe_model(op: str, probe: Probe, after: bool = True) -> bytes:
+    """The probe's node, and a Relu that asks for its result as a layer after it would.
+
+    ``after``: whether there is the Relu.
+    """
     helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
     operands = list(probe.operands or (*probe.inputs, *probe.constants))
     schema = onnx.defs.get_schema(op, probe.opset)
-    results = ["result"] if schema.min_output <= 1 else ["result", "positions"]
+    results = ["result", *(f"more{i}" for i in range(1, schema.min_output))]
     nodes = [*probe.before, helper.make_node(op, operands, results, name=_NODE, **probe.attrs)]
-    kinds = dict(zip(results, (probe.kind, _INT64), strict=False))
-    if probe.kind == float_:
+    kinds = dict(zip(results, (probe.kind, *probe.more), strict=False))
+    if probe.kind == float_ and after:
         nodes.append(helper.make_node("Relu", ["result"], ["y"], name="after"))
         kinds["y"] = kinds.pop("result")
     graph = helper.make_graph(
@@ -245,7 +302,7 @@ def price(op: str, probe: Probe, protocol: Protocol) -> Price:
     Raises:
         MpccError: the operator cannot be imported or lowered.
     """
-    imported = import_onnx(_model(op, probe))
+    imported = import_onnx(probe_model(op, probe))
     module = Manager(pipeline.TENSOR).run(imported.module)
     names = [port.name for port in imported.inputs]
     formats = FormatOptions(
@@ -254,6 +311,7 @@ def price(op: str, probe: Probe, protocol: Protocol) -> Price:
         value_range=_BOUND - 1.0,
         weight_range=_BOUND - 1.0,
         input_ranges=dict.fromkeys(names, (1.0 - _BOUND, _BOUND - 1.0)),
+        ring=64,
     )
     secure = Manager(pipeline.to_secure(declared_phi(module, formats), formats)).run(module)
     lower = pipeline.to_party(lambda level: lower_program(level, protocol).party)

@@ -59,6 +59,10 @@ class CompileOptions:
         protocol: name of a protocol in ``mpcc.protocols``.
         formats: ranges, accuracy and disclosure, see :class:`mpcc.ir.phi.FormatOptions`.
         keep_names: whether the artifact keeps the source model's node names.
+        min_agreement: share of the decisions made on every output that must be the float model's,
+            in the simulator with random coins, on the calibration data or, without any, on random
+            inputs; what a decision is: :mod:`mpcc.passes.analysis.contract`. None asks for nothing.
+        signature: of a SavedModel, the function to compile; ``serving_default`` if empty.
     """
 
     shapes: Mapping[str, OpenShape] = field(default_factory=dict)
@@ -67,6 +71,8 @@ class CompileOptions:
     protocol: str = "rep3"
     formats: FormatOptions = field(default_factory=FormatOptions)
     keep_names: bool = False
+    min_agreement: float | None = None
+    signature: str = ""
 
     def __post_init__(self) -> None:
         if self.weights not in ("secret", "public"):
@@ -74,6 +80,14 @@ class CompileOptions:
                 "E-option-weights",
                 f"weights can be secret or public, not {self.weights!r}",
                 "--weights",
+            )
+        # NaN fails the comparison too.
+        if self.min_agreement is not None and not 0 < self.min_agreement <= 1:
+            raise MpccError.of(
+                "E-option-agreement",
+                f"{self.min_agreement!r} is no share of decisions",
+                "--min-agreement",
+                "write a number above 0 and up to 1, such as 0.99",
             )
 
 

@@ -40,16 +40,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": GROUND | {"approximations"},
     "emit": GROUND,
     "runtime": GROUND | {"_native"},
-    "compiler": GROUND | MIDDLE | {"version"},
-    "api": GROUND | MIDDLE | {"compiler", "operators", "verify_program", "version"},
+    # What the model owner's private report says, for people.
+    "owner_report": {"errors"},
+    "compiler": GROUND | MIDDLE | {"owner_report", "version"},
+    "api": GROUND
+    | MIDDLE
+    | {"compiler", "operator_errors", "operators", "owner_report", "verify_program", "version"},
     # The table of `mpcc ops`: compiles a model per operator to count what it costs.
     "operators": GROUND | {"accuracy", "frontend", "passes", "protocols"},
     # Lowers and simulates every smooth function.
     "accuracy": GROUND | {"passes"},
+    # Lowers, encloses and simulates a model per operator.
+    "operator_errors": GROUND | {"accuracy", "frontend", "operators", "passes"},
     # The leak checker: lowers again what the compiler lowered.
     "verify_program": GROUND | MIDDLE | {"version"},
+    # Times small programs on this machine.
+    "calibration": GROUND | {"api", "emit"},
     "version": set(),
-    "cli": GROUND | {"api", "verify_program", "version"},
+    "cli": GROUND | {"api", "calibration", "verify_program", "version"},
     "__main__": {"cli"},
     # The package itself: public names only.
     "__init__": GROUND | {"api", "version"},

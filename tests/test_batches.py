@@ -124,7 +124,8 @@ def test_same_formats_same_artifacts_whatever_the_weights(formats, calibration, 
             kept = replace(found.phi, frac=phi[1]["frac"], weight_frac=phi[1]["weight_frac"])
             table = tuple((i, b) for i, b in phi[1]["ranges"])
             kept = replace(kept, ranges=table, weight_bits=phi[1]["weight_bits"])
-            kept = replace(kept, coarse=phi[1].get("coarse", 0))
+            kept = replace(kept, coarse=phi[1].get("coarse", 0), ring=phi[1]["ring"])
+            kept = replace(kept, others=tuple(phi[1].get("others", ())))
             return replace(found, phi=kept)
 
         monkeypatch.setattr(analysis_module, "analyse", keep)

@@ -31,6 +31,8 @@ OTHERS = {
     "--targets": "tests.fuzz.campaign",
     "--mlock": "mpcc-party",
     "--plot": "benchmarks.verify",
+    "--inputs": "benchmarks.campaigns",
+    "--operator": "benchmarks.campaigns",
     "--link": "benchmarks.run",
     "--bits": "benchmarks.run",
     "--ours": "benchmarks.peers",

@@ -1,21 +1,32 @@
-"""Predicted bytes, rounds and network time of a party program, and reports of them."""
+"""Predicted bytes, rounds and time of a party program, and reports of them."""
 
 from __future__ import annotations
 
+from mpcc.cost.difference import Difference, compare
 from mpcc.cost.network import PROFILES, Link, Profile, profile
 from mpcc.cost.predict import Cost, LayerCost, PhaseCost, Seconds, count
 from mpcc.cost.report import Report, predict
+from mpcc.cost.speed import Speeds
+from mpcc.cost.timeline import Timeline, Workload, timeline
+from mpcc.cost.work import UNITS
 
 __all__ = [
     "PROFILES",
+    "UNITS",
     "Cost",
+    "Difference",
     "LayerCost",
     "Link",
     "PhaseCost",
     "Profile",
     "Report",
     "Seconds",
+    "Speeds",
+    "Timeline",
+    "Workload",
+    "compare",
     "count",
     "predict",
     "profile",
+    "timeline",
 ]

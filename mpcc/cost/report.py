@@ -6,11 +6,14 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpcc.cost.network import PROFILES, Profile
 from mpcc.cost.predict import Cost, count
+from mpcc.cost.speed import Speeds, load
+from mpcc.cost.timeline import Timeline, Workload, timeline
 from mpcc.errors import MpccError, printable
 from mpcc.ir.core import Module
 
@@ -55,20 +58,42 @@ class Report:
         profile: the network that the times are for.
         manifest: the artifact's manifest, for the part on who learns what; empty without one.
         threat_model: whom the protocol protects against, in its own words.
+        speeds: of the parties' processors.
+        workload: what the program makes the parties do; None: no times are predicted.
     """
 
     cost: Cost
     profile: Profile
     manifest: Mapping[str, Any] = field(default_factory=dict)
     threat_model: str = ""
+    speeds: Speeds = field(default_factory=load, repr=False)
+    workload: Workload | None = field(default=None, repr=False)
 
     def _profiles(self) -> Iterable[Profile]:
         built_in = {name: PROFILES[name] for name in ("lan", "wan")}
         return {**built_in, self.profile.name: self.profile}.values()
 
+    @cached_property
+    def times(self) -> Mapping[str, Timeline]:
+        """Per profile, the predicted course of a run; each party on a machine of its own."""
+        if self.workload is None or not self.speeds.seconds:
+            return {}
+        return {p.name: timeline(self.workload, self.speeds, p) for p in self._profiles()}
+
     def to_json(self) -> dict[str, Any]:
-        """The figures as JSON values: :meth:`mpcc.cost.Cost.to_json` for LAN, WAN and this one."""
-        return self.cost.to_json(self._profiles())
+        """The figures as JSON values: :meth:`mpcc.cost.Cost.to_json` for LAN, WAN and this one.
+
+        With predicted times: ``processor``, ``seconds`` of a run per profile, and per layer
+        ``local_seconds``.
+        """
+        found = self.cost.to_json(self._profiles())
+        if self.times:
+            found["processor"] = self.speeds.processor
+            found["seconds"] = {name: t.seconds for name, t in self.times.items()}
+            local = self.times[self.profile.name].layers
+            for layer in found["ops"]:
+                layer["local_seconds"] = local.get(layer["name"], 0.0)
+        return found
 
     def json(self) -> str:
         """``cost.json``."""
@@ -77,7 +102,14 @@ class Report:
     def headline(self) -> list[tuple[str, str]]:
         """The few figures that matter most, as (label, text)."""
         cost, seconds = self.cost, self.cost.seconds(self.profile)
+        time = self.times.get(self.profile.name)
+        total = []
+        if time is not None:
+            share = f"{format_seconds(max(time.busy.values()))} of it computing"
+            text = f"{format_seconds(time.seconds)} per run, {share} (one core per party, "
+            total = [(f"time ({self.profile.name})", text + f"{self.speeds.processor})")]
         return [
+            *total,
             ("rounds", f"{cost.online.rounds} per run"),
             (
                 "bytes",
@@ -101,6 +133,9 @@ class Report:
         table.add_column("layer")
         for name in ("rounds", "sent", "share", "messages", "sent in setup", "products"):
             table.add_column(name, justify="right")
+        time = self.times.get(self.profile.name)
+        if time is not None:
+            table.add_column("computing", justify="right")
         total = cost.online.total_bytes
         for layer in cost.layers:
             sent = layer.online.total_bytes
@@ -112,6 +147,7 @@ class Report:
                 str(layer.online.messages),
                 format_bytes(layer.setup.total_bytes),
                 f"{layer.macs:,}" if layer.macs else "",
+                *([] if time is None else [format_seconds(time.layers.get(layer.name, 0.0))]),
             )
         table.add_section()
         table.add_row(
@@ -122,6 +158,7 @@ class Report:
             str(cost.online.messages),
             format_bytes(cost.setup.total_bytes),
             f"{sum(layer.macs for layer in cost.layers):,}",
+            *([] if time is None else [format_seconds(max(time.busy.values()))]),
         )
         return table
 
@@ -173,6 +210,9 @@ class Report:
             comparison=_comparison(self, measured) if measured else [],
             accuracy=accuracy or {},
             picture=picture,
+            times=self.times,
+            local=self.times[self.profile.name].layers if self.times else {},
+            processor=self.speeds.processor,
         )
 
 
@@ -209,10 +249,14 @@ def _comparison(report: Report, measured: Mapping[str, Any]) -> list[tuple[str, 
         rows.append(("bytes, all links", f"{online.total_bytes:,}", f"{sum(sent.values()):,}"))
     times = measured.get("online_seconds")
     if times:
+        name = report.profile.name
+        predicted = report.times.get(name)
+        what = f"network {name} alone" if predicted is None else f"network {name}, one core each"
+        online_seconds = seconds.online if predicted is None else predicted.seconds
         rows.append(
             (
-                f"seconds per run (predicted: network {report.profile.name} alone)",
-                format_seconds(seconds.online),
+                f"seconds per run (predicted: {what})",
+                format_seconds(online_seconds),
                 f"{format_seconds(statistics.median(times))} (median of {len(times)}, "
                 f"network {measured.get('network', 'unknown')})",
             )
@@ -249,4 +293,5 @@ def predict(
     Raises:
         MpccError: the module is not of party level, or its ops have no clear place.
     """
-    return Report(count(module), profile, manifest or {}, threat_model)
+    workload = Workload.of(module)
+    return Report(count(module), profile, manifest or {}, threat_model, workload=workload)

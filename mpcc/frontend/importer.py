@@ -11,6 +11,7 @@ common would show in the program.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError
+from mpcc.frontend.ranks import Folded, folded
 from mpcc.ir.core import Function, Module, Value
 from mpcc.ir.define import Attributes, Operation
 from mpcc.ir.limits import MAX_ELEMENTS, MAX_RANK
@@ -35,6 +37,7 @@ __all__ = [
     "Owners",
     "Port",
     "Problems",
+    "Room",
     "Unsupported",
     "check_size",
     "suggestion",
@@ -45,6 +48,73 @@ Array: TypeAlias = npt.NDArray[Any]
 
 _EXACT = 1 << 24
 """Integers up to this size are binary32 numbers."""
+
+MAX_OPS_WRITTEN = 1 << 17
+"""Ops that the import of one model may write, and constants that it may compute."""
+
+MAX_MADE = 1 << 27
+"""Elements of constants and of lists of positions that the import of a model may make, apart from
+two for each byte of the model."""
+
+MAX_ARRAY = 1 << 24
+"""Elements of one list of positions, or of one constant that follows from shapes alone."""
+
+
+class Room:
+    """How much may still be written for one model, which may be small and ask for what is not.
+
+    Everything that an import makes is counted here before it is made: loops that are written out,
+    and constants and positions whose sizes are those of computed values.
+
+    Args:
+        given: bytes of the model.
+    """
+
+    def __init__(self, given: int = 0) -> None:
+        self._ops = MAX_OPS_WRITTEN
+        self._elements = MAX_MADE + 2 * given
+
+    def op(self, where: str) -> None:
+        """Count an op, or a constant that is computed.
+
+        Raises:
+            MpccError: ``E-limit-import``; the model wants more than ``MAX_OPS_WRITTEN``.
+        """
+        self._ops -= 1
+        if self._ops < 0:
+            raise _beyond(f"more than {MAX_OPS_WRITTEN} ops", where)
+
+    def elements(self, count: int, where: str) -> None:
+        """Count elements of constants.
+
+        Raises:
+            MpccError: ``E-limit-import``; all of them together are too many.
+        """
+        self._elements -= count
+        if self._elements < 0:
+            raise _beyond(f"constants of more than {MAX_MADE} elements that it computes", where)
+
+    def array(self, shape: Sequence[int], where: str) -> None:
+        """Count an array that follows from shapes, such as a list of positions.
+
+        Raises:
+            MpccError: ``E-limit-import``; it has more than ``MAX_ARRAY`` elements, or all of them
+                together are too many.
+        """
+        count = math.prod(max(int(d), 0) for d in shape)
+        if count > MAX_ARRAY:
+            raise _beyond(f"a list of {count} positions; {MAX_ARRAY} are the most", where)
+        self.elements(count, where)
+
+
+def _beyond(what: str, where: str) -> MpccError:
+    return MpccError.of(
+        "E-limit-import",
+        f"the model, written out, has {what}",
+        f"node {where}",
+        "check its shapes and loops; give fewer steps at a time, and hand the state on as an input "
+        "and an output",
+    )
 
 
 @dataclass(frozen=True)
@@ -222,6 +292,10 @@ class Owners:
         """Owner of a weight; the model owner by default, unless all weights are public."""
         return self._role("weight", name, self._weights, ("model", "public"))
 
+    def structure(self, name: str) -> str:
+        """Owner of what a model's attributes say beyond numbers; everybody's by default."""
+        return self._role("structure", name, "public", ("model", "public"))
+
     def check(self, problems: Problems) -> None:
         """Report wrong roles, and names that the model has not."""
         for d in self._wrong:
@@ -249,20 +323,36 @@ class Builder:
         computed: names of weights that were computed from others: fit for no public attribute.
         masks: by name of constants that hold -inf, the node that used them first. A program that
             needs one of them is refused (:meth:`not_finite`).
+        room: what may still be written.
+        roles: owners of weights that are attributes of nodes.
+        lookups: inputs that are positions in a table, with the node that looked them up first.
+        unmasked: by value and depth, what :func:`mpcc.frontend.onnx.normal.unmasked` made of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room | None = None) -> None:
         self.module = Module("tensor")
+        self.room = room or Room()
+        self.roles = Owners({}, "secret")
         self.constants: dict[str, Array] = {}
-        self.disclosed: list[Disclosed] = []
+        # In order, and without doubles.
+        self._disclosed: dict[Disclosed, None] = {}
         self.node = ""
         self.masks: dict[str, str] = {}
         self.computed: set[str] = set()
+        self.lookups: dict[Value, str] = {}
+        self.unmasked: dict[tuple[Value, int], Value] = {}
         self._weights: dict[str, Value] = {}
+        # With the array that each was derived from.
+        self._derived: dict[str, tuple[Array, Constant]] = {}
         self._names: set[str] = set()
         self._traced: _Traced | None = None
         self._functions: dict[Hashable, str] = {}
         self._calls = 0
+
+    @property
+    def disclosed(self) -> tuple[Disclosed, ...]:
+        """What goes into the module in the clear."""
+        return tuple(self._disclosed)
 
     def reserve(self, names: Sequence[str]) -> None:
         """Keep names that the model uses from being given to derived constants."""
@@ -279,15 +369,39 @@ class Builder:
         Raises:
             InferenceError: operands or attributes do not fit.
             Unsupported: a constant cannot be a weight, or a result is beyond all limits.
+            MpccError: ``E-limit-import``, as of :class:`Room`.
         """
+        self.room.op(self.node)
+        for attr in attrs.values():
+            if isinstance(attr, tuple):
+                self.room.elements(len(attr), self.node)
         values = [self.value(o) for o in operands]
-        if self._traced is None:
-            results = tuple(self.module.main.append(definition, values, attrs, loc).results)
-        else:
-            results = self._traced.append(definition, values, attrs, loc)
+        results = self._append(definition, values, attrs, loc)
         for value in results:
             check_size(type_of(value).shape)
-        return results
+        less = folded(definition, type_of(results[0]).shape, attrs) if results else None
+        return results if less is None else (self._folded(definition, values, less, loc),)
+
+    def _append(
+        self, definition: type[Operation], values: Sequence[Value], attrs: Attributes, loc: str
+    ) -> tuple[Value, ...]:
+        """Append an op to the function that is being written."""
+        if self._traced is not None:
+            return self._traced.append(definition, values, attrs, loc)
+        return tuple(self.module.main.append(definition, values, attrs, loc).results)
+
+    def _folded(
+        self, definition: type[Operation], values: Sequence[Value], less: Folded, loc: str
+    ) -> Value:
+        """An op on data with fewer axes; that on the others, which is dead, has shown its shape."""
+        given: list[Value] = []
+        for value in values:
+            if type_of(value).shape != less.wide:
+                (value,) = self._append(tensor.Broadcast, [value], {"shape": less.wide}, loc)
+            given += self._append(tensor.Reshape, [value], {"shape": less.shape}, loc)
+        found = self._append(definition, given, less.attrs, loc)
+        (result,) = self._append(tensor.Reshape, found, {"shape": less.wide}, loc)
+        return result
 
     def value(self, operand: Operand) -> Value:
         """The operand as a value; a constant becomes one ``tensor.weight`` at its first use.
@@ -314,6 +428,9 @@ class Builder:
                     f"the integers of {name} are used as data and are larger than {_EXACT}",
                     "larger integers are not exact as binary32 numbers",
                 )
+            self.room.op(self.node)
+            if operand.array.dtype != np.float32:
+                self.room.elements(operand.array.size, self.node)
             with np.errstate(over="ignore"):
                 array = np.ascontiguousarray(operand.array, np.float32)
             array = array.reshape(operand.array.shape)
@@ -382,15 +499,30 @@ class Builder:
             wanted += "'"
         return wanted
 
-    def derive(self, source: Constant, suffix: str, compute: Callable[[Array], Array]) -> Constant:
-        """A constant computed by its owner, named after its source.
+    def derive(
+        self,
+        source: Constant,
+        suffix: str,
+        compute: Callable[[Array], Array],
+        shape: Sequence[int] = (),
+    ) -> Constant:
+        """A constant computed by its owner, named after its source; ``shape`` as for combine.
 
         The same source and suffix always mean the same computation, so they share one constant.
         """
-        return self.combine(f"{source.name}.{suffix}", [source], lambda arrays: compute(*arrays))
+        name = f"{source.name}.{suffix}"
+        known = self._derived.get(name)
+        if known is None or known[0] is not source.array:
+            made = self.combine(name, [source], lambda arrays: compute(*arrays), shape)
+            self._derived[name] = known = (source.array, made)
+        return known[1]
 
     def combine(
-        self, name: str, sources: Sequence[Constant], compute: Callable[[Sequence[Array]], Array]
+        self,
+        name: str,
+        sources: Sequence[Constant],
+        compute: Callable[[Sequence[Array]], Array],
+        shape: Sequence[int] = (),
     ) -> Constant:
         """A constant computed from several by their owner; the model's if one of them is.
 
@@ -398,21 +530,30 @@ class Builder:
             name: the same one always means the same computation.
             sources: at least one.
             compute: from their arrays.
+            shape: of the result, where it may have more elements than the sources.
+
+        Raises:
+            MpccError: ``E-limit-import``, as of :class:`Room`.
         """
         weights = [c for c in sources if c.derived or c.is_float]
         owner = "public" if all(c.owner == "public" for c in weights) else "model"
+        self.room.op(self.node)
+        self.room.elements(math.prod(map(int, shape)) if shape else 0, self.node)
         with np.errstate(all="ignore"):
             array = np.asarray(compute([c.array for c in sources]))
+        if not shape and not any(np.may_share_memory(array, c.array) for c in sources):
+            self.room.elements(array.size, self.node)
         return Constant(array, self.name(name), owner, bool(weights))
 
     def public(self, name: str, array: npt.ArrayLike) -> Constant:
         """Real numbers that follow from the architecture alone, such as a window's size."""
-        return Constant(np.asarray(array, np.float64), self.name(name), "public")
+        numbers = np.asarray(array, np.float64)
+        self.room.elements(numbers.size, self.node)
+        return Constant(numbers, self.name(name), "public")
 
     def disclose(self, what: Disclosed) -> None:
         """Note a constant of the model that goes into the module in the clear."""
-        if what not in self.disclosed:
-            self.disclosed.append(what)
+        self._disclosed[what] = None
 
 
 class _Traced:

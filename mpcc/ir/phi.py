@@ -46,7 +46,7 @@ BITS_MAX = 55
 DEFAULT_RANGE = (-8.0, 8.0)
 
 DEFAULT_RING = 64
-"""Where none is asked for: at the default budget for errors few models fit 32 bits."""
+"""The program's, where nodes are named that have another one."""
 
 RINGS = (32, 64)
 
@@ -79,7 +79,8 @@ class FormatOptions:
         value_range: with ``none``: the owner promises |x| < value_range for all values inside the
             model; None: ranges are proved, with clamps.
         fraction_bits: with ``none``: of activations and weights; None: the most that fit, up to 16.
-        ring: bits of the ring, 32 or 64; None: 64.
+        ring: bits of the ring, 32 or 64; None: the analysis chooses, part by part, or 64 where
+            ``rings`` names nodes.
         rings: (node name or pattern, ring) of nodes that are computed in another ring; of several
             that match the last one counts. Who builds the artifact sees which ops they are.
     """
@@ -130,6 +131,11 @@ class FormatOptions:
         outward = {n: (_outward(lo, -np.inf), _outward(hi, np.inf)) for n, (lo, hi) in given}
         object.__setattr__(self, "input_ranges", outward)
 
+    @property
+    def chooses_rings(self) -> bool:
+        """Whether the rings are left to the analysis."""
+        return self.ring is None and not self.rings
+
     def _check_disclosure(self) -> None:
         if self.disclose not in DISCLOSE:
             raise MpccError.of(
@@ -178,7 +184,10 @@ class FormatOptions:
 
         Input ranges stand with the inputs.
         """
-        return {key: getattr(self, key) for key in PUBLIC_OPTIONS}
+        found = {key: getattr(self, key) for key in PUBLIC_OPTIONS}
+        if self.disclose == "none":
+            found["ring"] = None if self.chooses_rings else self.ring or DEFAULT_RING
+        return found
 
 
 PUBLIC_OPTIONS = (
@@ -189,7 +198,8 @@ PUBLIC_OPTIONS = (
     "value_range",
     "fraction_bits",
 )
-"""Options of :class:`FormatOptions` that an artifact records."""
+"""Options of :class:`FormatOptions` that an artifact records; and ``ring``, where nothing is
+disclosed and formats follow from declarations alone."""
 
 
 def _outward(bound: float, direction: float) -> float:
@@ -198,6 +208,11 @@ def _outward(bound: float, direction: float) -> float:
     if (float(rounded) - bound) * direction < 0:
         rounded = np.nextafter(rounded, np.float32(direction))
     return float(rounded)
+
+
+def _count_bits(n: int) -> int:
+    """Length of a positive number in Elias' gamma code."""
+    return 2 * n.bit_length() - 1
 
 
 @dataclass(frozen=True)
@@ -217,8 +232,7 @@ class Phi:
             for every op whose kind has a range. The same b for all under
             ``FormatOptions(disclose="per-model")``.
         clamps: (op, b): the result of this op is clamped to |x| <= 2^b.
-        others: ops that are computed in the other ring, as the user asked; in JSON only where
-            there are any.
+        others: ops that are computed in the other ring; in JSON only where there are any.
         patterns: (op, op of the operand, pattern) of functions that were recognised by the values
             of constants, numbered before they were replaced (:mod:`mpcc.passes.recognise`); in JSON
             only where there are any.
@@ -280,7 +294,11 @@ class Phi:
         shared = len({b for _, b in self.ranges}) <= 1
         ranges = _RANGE_BITS * (min(1, len(self.ranges)) if shared else len(self.ranges))
         clamps = _RANGE_BITS * len(self.clamps) + (len(self.ranges) if self.clamps else 0)
-        others = _OP_BITS * (len(self.others) + 1) if self.others else 0
+        others = 0
+        if self.others:
+            # How many and which, or a bit for each op up to the last one; and which of the two.
+            count, last = len(self.others), self.others[-1] + 1
+            others = min(_OP_BITS * count + _count_bits(count), last + _count_bits(last)) + 1
         patterns = (2 * _OP_BITS + _PATTERN_BITS) * len(self.patterns)
         patterns += _OP_BITS if patterns else 0
         fixed = _POLICY_BITS + _RING_BITS + 2 * _FRAC_BITS + _RANGE_BITS

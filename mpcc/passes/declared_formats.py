@@ -22,11 +22,14 @@ from mpcc.ir.analysis.ranges import Intervals, Observed, observe
 from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
-from mpcc.ir.phi import BITS_MIN, DECLARED, DEFAULT_WEIGHT_RANGE, FormatOptions, Phi
-from mpcc.passes.analyse import Analysis, layers
+from mpcc.ir.phi import BITS_MIN, DECLARED, DEFAULT_WEIGHT_RANGE, RINGS, FormatOptions, Phi
+from mpcc.passes.analyse import Analysis, blamed, contract_samples, owner_report
+from mpcc.passes.analysis.contract import Contract
 from mpcc.passes.analysis.decisions import Program
-from mpcc.passes.analysis.inputs import Inputs, fewest_frac, input_ranges, random_samples
+from mpcc.passes.analysis.inputs import Inputs, fewest_frac, input_ranges
+from mpcc.passes.analysis.layers import Facts
 from mpcc.passes.analysis.ranges import NoFitError, Ranges
+from mpcc.passes.analysis.rings_choice import RingChoice
 from mpcc.passes.analysis.search import SAFETY, larger_ring
 from mpcc.passes.analysis.uniform import UniformIntervals
 from mpcc.passes.lower_tensor_to_secure import range_bits
@@ -61,7 +64,8 @@ class _Declared(Ranges):
 
     def intervals(self, frac: int, weight_frac: int) -> Intervals:
         bounds = self.inputs.ranges
-        return UniformIntervals(self.module, frac, weight_frac, bounds, self.weight_range)
+        made = UniformIntervals(self.module, frac, weight_frac, bounds, self.weight_range)
+        return self.keep(made, frac, weight_frac)
 
     def formats(self, frac: int, weight_frac: int, coarse: int = 0) -> Phi:
         if self.options.value_range is None:
@@ -85,22 +89,41 @@ class _Declared(Ranges):
         return Phi(DECLARED, self.rings.main, frac, weight_frac, bits, (), table, (), others)
 
 
-def _declare(module: Module, options: FormatOptions, rings: Rings) -> tuple[Phi, Inputs]:
+def _declare(
+    module: Module, options: FormatOptions, rings: Rings | None
+) -> tuple[Phi, Inputs, RingChoice | None]:
+    """Formats; and, where ``rings`` are None, what chose the rings."""
     forms(module.main)  # refuses operators without a secure form
     inputs = input_ranges(module, None, options, "proved")
-    ranges = _Declared(module, options, inputs, rings)
+    choice = RingChoice(module, options, lambda r: _Declared(module, options, inputs, r))
+    if rings is not None:
+        return _most_digits(choice, rings, options), inputs, None
+    widest = _most_digits(choice, Rings(max(RINGS)), options)
+    frac = widest.frac
+    # Rings of products do not depend on what rounds are worth beside bytes: programs of several
+    # batch sizes share weights.
+    small = choice.formats(Rings(min(RINGS)), frac, frac)
+    if isinstance(small, Phi) and choice.is_shorter(small, widest):
+        return small, inputs, choice
+    mixed = (choice.formats(rings, frac, frac) for rings in choice.between(frac, frac))
+    found = [widest, *(phi for phi in mixed if isinstance(phi, Phi))]
+    return choice.cheapest(found) or widest, inputs, choice
+
+
+def _most_digits(choice: RingChoice, rings: Rings, options: FormatOptions) -> Phi:
+    """Formats in given rings, with the declared fraction or the longest that fits."""
     wanted = options.fraction_bits
     failure: NoFitError | None = None
-    fewest = fewest_frac(ranges.rings)
+    fewest = fewest_frac(rings)
     for frac in range(_MOST, fewest - 1, -1) if wanted is None else (wanted,):
-        try:
-            return ranges.formats(frac, frac), inputs
-        except NoFitError as error:
-            failure = error
+        found = choice.formats(rings, frac, frac)
+        if isinstance(found, Phi):
+            return found
+        failure = found
     assert failure is not None
     fix = (
         "declare a narrower --value-range, --weight-range or --input-range, or fewer "
-        "--fraction-bits" + larger_ring(ranges.rings)
+        "--fraction-bits" + larger_ring(rings)
     )
     raise MpccError(*failure.diagnostics(fix))
 
@@ -111,14 +134,19 @@ def declared_phi(module: Module, options: FormatOptions, rings: Rings | None = N
     Args:
         module: a verified tensor module; it holds no weights.
         options: with ``disclose`` none; the declared ranges.
-        rings: of the ops, as the user asked for them; None: those that the options name.
+        rings: of the ops, as the user asked for them; None: those that the options name, or, if
+            they leave it open, those that are cheapest.
 
     Raises:
         MpccError: ``E-range-fit`` (an op's range does not fit the ring; names it),
             ``E-range-name`` (a range of an input that the model does not have), ``E-range-size``
             (sums over too many elements), ``E-lower-op``.
     """
-    return _declare(module, options, rings or Rings.chosen(module, options))[0]
+    return _declare(module, options, rings or _asked(module, options))[0]
+
+
+def _asked(module: Module, options: FormatOptions) -> Rings | None:
+    return None if options.chooses_rings else Rings.chosen(module, options)
 
 
 # --- the owner's part ----------------------------------------------------------------------------
@@ -183,13 +211,18 @@ def _measure(
     options: FormatOptions,
     samples: Samples,
     observed: Observed,
+    contract: Contract,
 ) -> tuple[dict[str, float], bool]:
     """Largest error of every output against the float model; whether all keep the budget."""
     program = Program(module, constants, phi, options)
     measured: dict[str, float] = {}
     good = True
-    for n in range(0, len(samples), math.ceil(len(samples) / _CHECKED)):
-        run = program.run(samples[n], n)
+    step = math.ceil(len(samples) / _CHECKED)
+    for n in range(0, len(samples), step):
+        # The last one takes down the errors of the layers.
+        followed = n + step >= len(samples)
+        run = contract.follow(phi, program, n) if followed else program.run(samples[n], n)
+        contract.saw(phi, n, run.outputs)
         decided = program.reference(samples[n], run) if program.decides else observed.outputs[n]
         for name, reference in decided.items():
             error = float(np.abs(run.outputs[name] - reference).max(initial=0.0))
@@ -206,6 +239,8 @@ def analyse_declared(
     constants: Mapping[str, Array],
     calibration: Samples = (),
     options: FormatOptions | None = None,
+    min_agreement: float | None = None,
+    batch: int = 1,
 ) -> Analysis:
     """Declared formats, after checking at the owner that weights and data keep the declaration.
 
@@ -214,38 +249,50 @@ def analyse_declared(
         constants: its weights by name.
         calibration: input dicts, one per sample; without them the checks use random inputs.
         options: with ``disclose`` none.
+        min_agreement: as of :func:`mpcc.passes.analyse.analyse`.
+        batch: size of the batch.
 
     Raises:
         MpccError: as :func:`declared_phi`; ``E-range-weights`` (weights outside the declared
             range, all of them), ``E-range-input``, ``E-range-values`` (values outside the promised
-            range, all ops), ``E-range-error`` (the measured error exceeds the budget).
+            range, all ops), ``E-range-error`` (the measured error exceeds the budget),
+            ``E-range-agreement`` (too many decisions differ), ``E-option-agreement``.
     """
     chosen = options or FormatOptions(disclose="none")
-    phi, inputs = _declare(module, chosen, Rings.chosen(module, chosen))
+    phi, inputs, choice = _declare(module, chosen, _asked(module, chosen))
     _check_weights(module, constants, phi)
-    samples = list(calibration) or random_samples(module, inputs.ranges)
+    samples = list(calibration) or contract_samples(module, inputs, min_agreement)
     _check_samples(samples, inputs)
     observed = observe(module, constants, samples)
     if phi.policy == DECLARED:
         _check_promise(module, phi, observed)
-    measured, good = _measure(module, constants, phi, chosen, samples, observed)
+    contract = Contract(
+        module,
+        constants,
+        samples,
+        inputs.ranges,
+        observed.outputs,
+        min_agreement,
+        bool(calibration),
+        batch,
+    )
+    measured, good = _measure(module, constants, phi, chosen, samples, observed, contract)
     if not good:
-        raise MpccError.of(
+        problem = Diagnostic(
             "E-range-error",
             f"the declared formats do not keep every output within {chosen.max_error:g}",
             "--disclose none",
             "declare narrower ranges (--input-range, --weight-range, --value-range) or more "
             "--fraction-bits, or allow a larger error with --max-error",
         )
+        raise MpccError(problem, *blamed(contract, phi, chosen))
+    contract.require(phi, Program(module, constants, phi, chosen))
+    declared = _Declared(module, chosen, inputs, Rings.of_phi(phi))
+    declared.formats(phi.frac, phi.weight_frac)
+    facts = Facts(observed, declared.proved_ends(phi), chosen)
     report = {
-        "policy": phi.policy,
-        "samples": len(calibration),
-        "frac": phi.frac,
-        "weight_frac": phi.weight_frac,
-        "measured_error": measured,
-        "max_error": chosen.max_error,
-        "safety": SAFETY,
-        "layers": layers(module, phi, observed),
+        **owner_report(contract, phi, facts, measured),
+        **({} if choice is None else {"rings": choice.report(phi)}),
     }
     notes = (*_notes(chosen, phi, bool(calibration)), *inputs.notes)
     return Analysis(phi, notes, report, observed if calibration else None)

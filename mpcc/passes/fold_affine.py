@@ -9,6 +9,7 @@ from mpcc.ir.core import Module
 from mpcc.ir.rewrite import apply_rules
 from mpcc.passes.base import Pass, Result
 from mpcc.passes.rules import affine
+from mpcc.passes.rules.joined import FactorThroughConcat
 
 __all__ = ["FoldAffine"]
 
@@ -19,7 +20,7 @@ class FoldAffine(Pass):
 
     Such are batch normalisation, a pool's division by its size, and learned scales. Every factor
     that is left costs a truncation. Which are folded depends on the architecture alone: a factor of
-    one is folded like any other.
+    one is folded like any other. A factor of joined tensors goes into all products that are joined.
 
     Assumes: that fold-constants follows; it writes ops on weights alone, which cost a product of
     shares where they stay.
@@ -41,6 +42,7 @@ class FoldAffine(Pass):
 
     def run(self, module: Module) -> Result:
         """Apply the rules to every function."""
-        outcomes = [apply_rules(f, affine.RULES) for f in module.functions.values()]
+        rules = (*affine.RULES, FactorThroughConcat())
+        outcomes = [apply_rules(f, rules) for f in module.functions.values()]
         notes = tuple(str(r) for o in outcomes for r in o.refusals)
         return Result(module, any(o.applied for o in outcomes), notes)

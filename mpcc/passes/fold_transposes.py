@@ -8,7 +8,7 @@ from typing import ClassVar
 from mpcc.ir.core import Module
 from mpcc.ir.rewrite import apply_rules
 from mpcc.passes.base import Pass, Result
-from mpcc.passes.rules import structural
+from mpcc.passes.rules import layout, structural
 
 __all__ = ["FoldTransposes"]
 
@@ -17,7 +17,8 @@ __all__ = ["FoldTransposes"]
 class FoldTransposes(Pass):
     """Composes transposes and reshapes, so that one layout is left; drops what changes nothing.
 
-    Transposes move behind elementwise ops, towards the inverse ones.
+    Transposes move behind elementwise ops, pads, concatenations and reductions, towards the
+    inverse ones.
 
     Assumes: nothing. These ops cost no message, but each one copies every share.
 
@@ -37,6 +38,7 @@ class FoldTransposes(Pass):
 
     def run(self, module: Module) -> Result:
         """Apply the structural rules to every function."""
-        outcomes = [apply_rules(f, structural.RULES) for f in module.functions.values()]
+        rules = (*structural.RULES, *layout.RULES)
+        outcomes = [apply_rules(f, rules) for f in module.functions.values()]
         notes = tuple(str(r) for o in outcomes for r in o.refusals)
         return Result(module, any(o.applied for o in outcomes), notes)

@@ -101,9 +101,15 @@ def _check_phi(phi: Phi, options: FormatOptions, module: Module) -> Iterator[Dia
     if options.disclose == "per-model":
         if len({b for _, b in phi.ranges}) > 1 or len({b for _, b in phi.clamps}) > 1:
             yield _refused("E-verify-phi", "formats per model have several ranges", "phi")
-    elif options.disclose == "none" and phi != declared_phi(module, options, Rings.of_phi(phi)):
+    elif options.disclose == "none" and not _is_declared(phi, options, module):
         what = "the formats are not those that architecture and declared ranges give"
         yield _refused("E-verify-phi", what, "phi")
+
+
+def _is_declared(phi: Phi, options: FormatOptions, module: Module) -> bool:
+    """Whether formats follow from what was declared; rings may be a part of that."""
+    rings = None if options.chooses_rings else Rings.of_phi(phi)
+    return options.ring in (None, phi.ring) and phi == declared_phi(module, options, rings)
 
 
 def _check_secure(artifact: Artifact, phi: Phi, options: FormatOptions) -> Iterator[Diagnostic]:
@@ -163,6 +169,14 @@ def _check_manifest(artifact: Artifact) -> Iterator[Diagnostic]:
             yield _refused("E-verify-manifest", f"{key} are not {', '.join(wanted)}", key)
 
 
+def _check_options(artifact: Artifact, options: FormatOptions) -> Iterator[Diagnostic]:
+    """Options are recorded as they are for what they disclose, and no other."""
+    wanted = options.public()
+    # Older files have fewer.
+    if not _same({**wanted, **artifact.manifest["formats"]}, wanted):
+        yield _refused("E-verify-manifest", "formats has an option that is not recorded", "formats")
+
+
 def check_derived(artifact: Artifact, program: Module | None) -> list[Diagnostic]:
     """All that differs from what it is derived from.
 
@@ -194,6 +208,7 @@ def check_derived(artifact: Artifact, program: Module | None) -> list[Diagnostic
             )
         phi = Phi.from_json(json.dumps(dict(artifact.phi)))
         options = artifact.formats
+        problems += _check_options(artifact, options)
         problems += _check_interface(artifact)
         problems += _check_secure(artifact, phi, options)
         problems += _check_phi(phi, options, module)

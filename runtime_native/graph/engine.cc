@@ -221,7 +221,7 @@ void Engine::send(const Action& action, net::RunId run, PhaseStatistics& stats) 
   const std::uint32_t value = program_.ops[action.op].operands[0];
   const std::uint32_t root = plan_.root[value];
   const std::uint32_t depth = depth_[value] + 1;
-  const std::span<const std::byte> bytes{data_[root], m.bytes};
+  const std::span<const std::byte> bytes{address(value), m.bytes};
   net::Payload payload =
       outgoing_[root] ? net::Payload::borrow(bytes, outgoing_[root]) : net::Payload::copy_of(bytes);
   transport_.send(action.peer, {run, m.id, depth, action.more}, std::move(payload));
@@ -259,7 +259,7 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
   std::uint32_t depth = 0;
   const bool online = program_.steps[action.op].online;
   for (const std::uint32_t v : op.operands) {
-    in.push_back(data_[plan_.root[v]]);
+    in.push_back(address(v));
     if (program_.steps[program_.producer[v]].online == online) depth = std::max(depth, depth_[v]);
   }
   if (op.code == OpCode::Output) {
@@ -271,8 +271,9 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
   }
   std::vector<std::byte*> out;
   for (const std::uint32_t v : op.results) {
-    out.push_back(make_buffer(v));
-    data_[v] = out.back();
+    // Another root is that of the operand which the result is written over.
+    if (plan_.root[v] == v) data_[v] = make_buffer(v);
+    out.push_back(const_cast<std::byte*>(data_[plan_.root[v]]));
     depth_[v] = depth;
   }
   Compute& c = *computes_.at(action.op);
@@ -305,7 +306,7 @@ void Engine::pack_operands(net::RunId run) {
     transport_.check();
     std::vector<const std::byte*> in;
     for (const std::uint32_t v : program_.ops[a.op].operands)
-      in.push_back(program_.steps[program_.producer[v]].online ? nullptr : data_[plan_.root[v]]);
+      in.push_back(program_.steps[program_.producer[v]].online ? nullptr : address(v));
     c.linear->pack(in);
     if (++steps <= program_.ops.size()) tell_alive(run, steps);
   }

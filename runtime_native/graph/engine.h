@@ -142,6 +142,10 @@ class Engine {
   // Tells the others now and then that this endpoint goes on: `steps` actions of the phase are
   // done.
   void tell_alive(net::RunId run, std::size_t steps);
+  const std::byte* address(std::uint32_t value) const {
+    const std::byte* root = data_[plan_.root[value]];
+    return root == nullptr ? nullptr : root + plan_.shift[value];
+  }
   std::byte* make_buffer(std::uint32_t value);
   std::shared_ptr<SecretBuffer> outgoing_buffer(std::size_t size);
   void gather_reports(net::RunId run, PhaseStatistics& stats);

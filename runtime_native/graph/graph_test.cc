@@ -12,8 +12,10 @@
 #include "graph/program.h"
 #include "graph/report.h"
 #include "kernels/limits.h"
+#include "kernels/region.h"
 #include "net/blame.h"
 #include "net/tests/network.h"
+#include "testing/random.h"
 
 namespace mpcc::graph {
 namespace {
@@ -179,11 +181,11 @@ TEST_CASE("a plan of values that leave holes everywhere: none overlaps while it 
   for (std::size_t i = 0; i < 1500; ++i) {
     const std::size_t there = w.draw(static_cast<std::int64_t>(i) + 1, "P1", lanes(i));
     const std::size_t here = w.transfer(there, "P0", lanes(i));
-    held.push_back(w.add("MpccNot", "P0", {numbered('n', here)}, {}, {bits(lanes(i), 8)}));
+    held.push_back(w.add("MpccJoin", "P0", {numbered('n', here)}, {}, {bits(lanes(i), 8)}));
   }
   for (const std::size_t first : {0U, 1U})
     for (std::size_t i = first; i < held.size(); i += 2)
-      (void)w.add("MpccNot", "P0", {numbered('n', held[i])}, {}, {bits(lanes(i), 8)});
+      (void)w.add("MpccJoin", "P0", {numbered('n', held[i])}, {}, {bits(lanes(i), 8)});
   const Program program = w.load();
   const Plan plan = make_plan(program, default_endpoints(), 0);
   struct Interval {
@@ -208,6 +210,188 @@ TEST_CASE("a plan of values that leave holes everywhere: none overlaps while it 
       std::erase_if(alive, [v](const Interval& i) { return i.value == v; });
   }
   CHECK(most > 700);
+}
+
+TEST_CASE("a slice in one piece is a part of its operand's bytes") {
+  constexpr std::int64_t kUint64 = 23;  // what a node says of words
+  Writer w;
+  const auto ring = [](const std::string& shape, const std::string& place = "P0") {
+    return "ring64<" + shape + ">@" + place;
+  };
+  const auto slice = [&](std::size_t of, std::vector<std::int64_t> starts,
+                         std::vector<std::int64_t> limits, const std::string& shape,
+                         std::int64_t step = 1) {
+    return w.add("MpccSlice", "P0", {numbered('n', of)},
+                 {{"starts", list(std::move(starts))},
+                  {"limits", list(std::move(limits))},
+                  {"strides", list({step, 1})}},
+                 {ring(shape)}, kUint64);
+  };
+  const auto draw = [&](std::int64_t stream, const std::string& phase) {
+    return w.add("MpccDrawRing", "P0", {},
+                 {{"key", text("P0+P1")},
+                  {"stream", number(stream)},
+                  {"phase", text(phase)},
+                  {"place", text("P0")},
+                  {"shape", list({32, 8})},
+                  {"ring", number(64)}},
+                 {ring("32x8")}, kUint64);
+  };
+  const std::size_t x = draw(1, "online");
+  const std::size_t rows = slice(x, {4, 0}, {20, 8}, "16x8");
+  const std::size_t inner = slice(rows, {2, 0}, {10, 8}, "8x8");
+  const std::size_t part = slice(x, {5, 2}, {6, 8}, "1x6");  // in one piece, but little
+  const std::size_t columns = slice(x, {0, 0}, {32, 4}, "32x4");
+  const std::size_t strided = slice(x, {0, 0}, {32, 8}, "16x8", 2);
+  const std::size_t sent = slice(x, {0, 0}, {16, 8}, "16x8");
+  (void)w.add("MpccTransfer", "P1", {numbered('n', sent)},
+              {{"to", text("P1")}, {"step", text("step")}}, {ring("16x8", "P1")}, kUint64);
+  const std::size_t kept = draw(2, "setup");
+  const std::size_t of_kept = slice(kept, {0, 0}, {16, 8}, "16x8");
+  const Program program = w.load();
+  const Plan plan = make_plan(program, default_endpoints(), 0);
+  const auto where = [&](std::size_t node) {
+    const std::uint32_t v = program.ops[node].results[0];
+    return std::pair{program.producer[plan.root[v]], plan.shift[v]};
+  };
+  using Where = std::pair<std::uint32_t, std::size_t>;
+  CHECK(where(rows) == Where{x, 4 * 64});
+  CHECK(where(inner) == Where{x, 6 * 64});
+  for (const std::size_t own : {x, part, columns, strided, sent, kept, of_kept})
+    CHECK(where(own) == Where{own, 0});
+  // They end with their last use: nothing is given free before or left behind.
+  std::vector<std::uint32_t> ended;
+  for (const Action& a : plan.online.actions) {
+    if (a.kind == Action::Kind::alias) {
+      const std::uint32_t root = plan.root[program.ops[a.op].operands[0]];
+      CHECK(std::ranges::find(ended, root) == ended.end());
+    }
+    ended.insert(ended.end(), a.ends.begin(), a.ends.end());
+  }
+  CHECK(std::ranges::find(ended, program.ops[x].results[0]) != ended.end());
+}
+
+TEST_CASE("a result is written over an operand that nobody needs any more") {
+  Writer w;
+  const auto negated = [&](std::size_t x) {
+    return w.add("MpccNot", "P0", {numbered('n', x)}, {}, {bits(600, 8)});
+  };
+  const auto both = [&](std::size_t x, std::size_t y) {
+    return w.add("MpccXor", "P0", {numbered('n', x), numbered('n', y)}, {}, {bits(600, 8)});
+  };
+  const std::size_t x = w.draw(1, "P0", 600);
+  const std::size_t first = negated(x);            // x is used again
+  const std::size_t second = both(first, x);       // over `first`
+  const std::size_t third = negated(second);       // and again
+  (void)w.transfer(third, "P1", 600);              // which is sent then
+  const std::size_t fourth = negated(third);       // the transport may still read it
+  const std::size_t twice = both(fourth, fourth);  // two operands in one buffer
+  const std::size_t there = w.draw(2, "P1", 600);
+  const std::size_t arrived = w.transfer(there, "P0", 600);
+  const std::size_t over = both(arrived, twice);  // over what has arrived
+  const std::size_t joined = w.add("MpccJoin", "P0", {numbered('n', over)}, {}, {bits(600, 8)});
+  const Program program = w.load();
+  const Plan plan = make_plan(program, default_endpoints(), 0);
+  const auto root = [&](std::size_t node) {
+    return program.producer[plan.root[program.ops[node].results[0]]];
+  };
+  const auto home = [&](std::size_t node) { return plan.home[program.ops[node].results[0]]; };
+  CHECK(root(first) == first);
+  CHECK(root(second) == first);
+  CHECK(root(third) == first);
+  CHECK(home(first) == Home::outgoing);
+  CHECK(home(third) == Home::none);
+  CHECK(root(fourth) == fourth);
+  CHECK(root(twice) == twice);
+  CHECK(root(over) == arrived);
+  CHECK(home(arrived) == Home::message);
+  CHECK(root(joined) == joined);  // copies planes: not a plane at a time
+  for (const Action& a : plan.online.actions)
+    for (const std::uint32_t v : a.ends) CHECK(plan.root[v] == v);
+}
+
+Op elementwise(OpCode code, std::vector<std::uint32_t> operands, const ValueType& type) {
+  Op op;
+  op.code = code;
+  op.operands = std::move(operands);
+  op.types = {type};
+  for (const AttrSpec& a : spec_of(code).attributes)
+    op.attributes.set(std::string(a.name), std::int64_t{5});
+  return op;
+}
+
+// Whether the op gives the same where its result is written over that operand.
+bool same_in_place(const kernels::Region& region, std::span<const ValueType> types,
+                   const ValueType& result, std::size_t over) {
+  mpcc::testing::TestRandom random(7);
+  std::vector<std::vector<std::byte>> buffers;
+  for (const ValueType& t : types) buffers.push_back(random.bytes(t.bytes()));
+  std::vector<const std::byte*> in;
+  for (const auto& b : buffers) in.push_back(b.data());
+  std::vector<std::byte> expected(result.bytes());
+  std::byte* out[] = {expected.data()};
+  ThreadPool pool(2);
+  region.run(in, out, {}, pool);
+  out[0] = buffers[over].data();
+  region.run(in, out, {}, pool);
+  return buffers[over] == expected;
+}
+
+TEST_CASE("what may be written over an operand gives the same there") {
+  const std::size_t lanes = 9 * kBlockLanes + 77;  // more than one block of the interpreter
+  const auto bit = ValueType::bit_planes(static_cast<std::int64_t>(lanes), 1, Place::P0);
+  const auto planes = ValueType::bit_planes(static_cast<std::int64_t>(lanes), 5, Place::P0);
+  std::size_t allowed = 0;
+  for (const std::int64_t word : {64, 32}) {
+    const auto ring = ValueType::ring({static_cast<std::int64_t>(lanes)}, word, Place::P0);
+    for (const OpCode code :
+         {OpCode::Add, OpCode::Sub, OpCode::Mul, OpCode::Neg, OpCode::AddConst, OpCode::MulConst,
+          OpCode::ShiftLeft, OpCode::ShiftRight, OpCode::LowBits, OpCode::MaskBy, OpCode::NegateIf,
+          OpCode::Xor, OpCode::And, OpCode::Not, OpCode::Join}) {
+      const bool bits =
+          code == OpCode::Xor || code == OpCode::And || code == OpCode::Not || code == OpCode::Join;
+      const bool masks = code == OpCode::MaskBy || code == OpCode::NegateIf;
+      const ValueType& type = bits ? planes : ring;
+      std::vector<ValueType> types = {masks ? bit : type};
+      if (masks || code == OpCode::Mul || spec_of(code).least == 2) types.push_back(type);
+      std::vector<std::uint32_t> operands(types.size());
+      for (std::uint32_t i = 0; i < operands.size(); ++i) operands[i] = i;
+      const Op op = elementwise(code, operands, type);
+      const kernels::Region region(op, types);
+      for (std::size_t k = 0; k < types.size(); ++k) {
+        INFO(std::string(spec_of(code).name), " over operand ", k);
+        if (!kernels::InPlace(op).may_overwrite(k, 0)) continue;
+        ++allowed;
+        CHECK(same_in_place(region, types, type, k));
+      }
+    }
+  }
+  CHECK(allowed == 2 * 17);
+
+  // (x - y) + x: x is read again after the difference, not after the sum.
+  const auto ring = ValueType::ring({static_cast<std::int64_t>(lanes)}, 64, Place::P0);
+  Body body;
+  body.arguments = {ring, ring};
+  body.ops = {elementwise(OpCode::Sub, {0, 1}, ring), elementwise(OpCode::Add, {2, 0}, ring)};
+  body.results = {3};
+  for (const std::size_t k : {0U, 1U})
+    CHECK(same_in_place(kernels::Region(body), body.arguments, ring, k));
+  const auto may = [&](std::size_t operand, std::size_t result) {
+    Op fused;
+    fused.body = std::make_shared<const Body>(body);
+    return kernels::InPlace(fused).may_overwrite(operand, result);
+  };
+  CHECK(may(0, 0));
+  CHECK(may(1, 0));
+  body.results = {2, 3};
+  CHECK_FALSE(may(0, 0));
+  CHECK(may(1, 0));
+  CHECK(may(0, 1));
+  CHECK(may(1, 1));
+  body.results = {3, 1};  // y itself is handed on
+  CHECK(may(0, 0));
+  CHECK_FALSE(may(1, 0));
+  CHECK_FALSE(may(1, 1));
 }
 
 // Two messages of P0 to P1 in a run.

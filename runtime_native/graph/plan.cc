@@ -11,6 +11,8 @@
 #include "base/error.h"
 #include "kernels/demand.h"
 #include "kernels/linear.h"
+#include "kernels/region.h"
+#include "kernels/structural.h"
 #include "net/blame.h"
 
 namespace mpcc::graph {
@@ -23,6 +25,13 @@ constexpr std::size_t kCoalesceBytes = 64 << 10;
 std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
 // Bytes of a buffer for a value of its own.
 std::size_t held(std::size_t n) { return aligned(std::max<std::size_t>(n, 1)); }
+
+// A slice of less than this part of what it is taken of is copied: it would keep all of that in
+// memory, and there is little to copy.
+constexpr std::size_t kLeastPart = 16;
+// Operands of one op that results may be written over: enough for what a compiler fuses, and few
+// beside what a hostile program may have.
+constexpr std::size_t kMostEnding = 64;
 
 // Gives offsets to intervals in the order of time: first fit, except that of the ranges of the same
 // magnitude as the interval only the first few are tried, so that a program made to leave holes
@@ -134,13 +143,15 @@ class Planner {
  private:
   std::uint32_t endpoint(Place place) const { return plan_.endpoint_of_place[index_of(place)]; }
   bool mine(Place place) const { return endpoint(place) == plan_.self; }
-  bool is_alias(std::uint32_t op) const;
+  bool is_alias(std::uint32_t op) const { return alias_[op]; }
+  void find_sends();
   void find_roots();
   void find_lazy();
   void order_phase(bool online);
   void emit(PhasePlan& phase, std::uint32_t op);
   void emit_with_lazy(PhasePlan& phase, std::uint32_t op);
   void mark_coalescing(PhasePlan& phase) const;
+  void overwrite_operands();
   void find_homes();
   void place_values(PhasePlan& phase, bool online);
   void bound_messages(PhasePlan& phase);
@@ -153,30 +164,55 @@ class Planner {
   kernels::Demand shared_;  // the most of every op: working memory is used again
   Plan plan_;
   std::vector<std::vector<std::uint32_t>> sends_;  // per value: transfers to other endpoints
+  std::vector<bool> alias_;                        // per op at a place of this endpoint
   std::vector<bool> lazy_;
   std::vector<bool> emitted_;
   std::vector<bool> used_by_runs_;  // per root
 };
 
-bool Planner::is_alias(std::uint32_t op) const {
-  if (p_.ops[op].code == OpCode::Reshape) return true;
-  return p_.is_transfer(op) && mine(p_.messages[p_.message_of_op[op]].from);
+void Planner::find_sends() {
+  sends_.resize(p_.values.size());
+  for (std::uint32_t i = 0; i < p_.ops.size(); ++i) {
+    if (!p_.is_transfer(i)) continue;
+    const Message& m = p_.messages[p_.message_of_op[i]];
+    if (mine(m.from) && !mine(m.to)) sends_[p_.ops[i].operands[0]].push_back(i);
+  }
 }
 
+// What needs no bytes of its own. A slice that is sent has a buffer: of a larger one the transport
+// would keep more than it has queued. So has one of the setup, which would keep whole weights.
 void Planner::find_roots() {
-  plan_.root.resize(p_.values.size());
-  sends_.resize(p_.values.size());
-  used_by_runs_.assign(p_.values.size(), false);
-  for (std::uint32_t v = 0; v < p_.values.size(); ++v) plan_.root[v] = v;
+  const std::size_t n = p_.values.size();
+  std::vector<bool> sent(n, false);  // itself, or as another shape
+  alias_.assign(p_.ops.size(), false);
+  for (std::uint32_t v = 0; v < n; ++v) sent[v] = !sends_[v].empty();
+  for (std::uint32_t i = static_cast<std::uint32_t>(p_.ops.size()); i-- > 0;) {
+    const Op& op = p_.ops[i];
+    if (!mine(p_.steps[i].place)) continue;
+    const bool same = op.code == OpCode::Reshape ||
+                      (p_.is_transfer(i) && mine(p_.messages[p_.message_of_op[i]].from));
+    alias_[i] = same;
+    if (same && sent[op.results[0]]) sent[op.operands[0]] = true;
+  }
+  plan_.root.resize(n);
+  plan_.shift.assign(n, 0);
+  used_by_runs_.assign(n, false);
+  for (std::uint32_t v = 0; v < n; ++v) plan_.root[v] = v;
   for (std::uint32_t i = 0; i < p_.ops.size(); ++i) {
     const Op& op = p_.ops[i];
-    if (mine(p_.steps[i].place) && is_alias(i))
-      plan_.root[op.results[0]] = plan_.root[op.operands[0]];
-    if (p_.is_transfer(i)) {
-      const Message& m = p_.messages[p_.message_of_op[i]];
-      if (mine(m.from) && !mine(m.to)) sends_[op.operands[0]].push_back(i);
+    if (!mine(p_.steps[i].place)) continue;
+    std::size_t start = 0;
+    if (op.code == OpCode::Slice && p_.steps[i].online && !sent[op.results[0]]) {
+      const ValueType& whole = p_.values[plan_.root[op.operands[0]]];
+      const auto found = kernels::slice_start(op, p_.values[op.operands[0]]);
+      alias_[i] = found && p_.values[op.results[0]].bytes() >= whole.bytes() / kLeastPart;
+      start = found.value_or(0);
     }
-    if (p_.steps[i].online && mine(p_.steps[i].place) && !(p_.is_transfer(i) && !is_alias(i)))
+    if (alias_[i]) {
+      plan_.root[op.results[0]] = plan_.root[op.operands[0]];
+      plan_.shift[op.results[0]] = plan_.shift[op.operands[0]] + start;
+    }
+    if (p_.steps[i].online && !(p_.is_transfer(i) && !alias_[i]))
       for (const std::uint32_t v : op.operands)
         if (!p_.steps[p_.producer[plan_.root[v]]].online) used_by_runs_[plan_.root[v]] = true;
   }
@@ -292,6 +328,63 @@ void Planner::mark_coalescing(PhasePlan& phase) const {
   }
 }
 
+// Results of elementwise work in a run that are written over an operand of their type which nobody
+// needs any more: half the memory to go through. What is sent stays as it is; the transport may
+// read it later.
+void Planner::overwrite_operands() {
+  const std::vector<Action>& actions = plan_.online.actions;
+  std::vector<std::size_t> last(p_.values.size(), 0);  // per root: action
+  std::vector<bool> sent(p_.values.size(), false);     // per root
+  std::vector<bool> received(p_.values.size(), false);
+  for (std::uint32_t v = 0; v < p_.values.size(); ++v)
+    if (!sends_[v].empty()) sent[plan_.root[v]] = true;
+  for (std::size_t i = 0; i < actions.size(); ++i) {
+    const Op& op = p_.ops[actions[i].op];
+    if (actions[i].kind != Action::Kind::receive)
+      for (const std::uint32_t v : op.operands) last[plan_.root[v]] = i;
+    if (actions[i].kind == Action::Kind::receive) received[op.results[0]] = true;
+  }
+  // Roots that have moved into another one.
+  std::vector<std::uint32_t> moved(p_.values.size());
+  for (std::uint32_t v = 0; v < p_.values.size(); ++v) moved[v] = v;
+  const auto root_of = [&](std::uint32_t v) { return moved[plan_.root[v]]; };
+  for (std::size_t i = 0; i < actions.size(); ++i) {
+    const Op& op = p_.ops[actions[i].op];
+    if (actions[i].kind != Action::Kind::compute || !(op.body || spec_of(op.code).elementwise))
+      continue;
+    // Operands that end here and have all of a buffer to themselves.
+    std::map<std::uint32_t, int> uses;
+    for (const std::uint32_t v : op.operands) ++uses[root_of(v)];
+    std::vector<std::size_t> ending;
+    for (std::size_t k = 0; k < op.operands.size() && ending.size() < kMostEnding; ++k) {
+      const std::uint32_t root = root_of(op.operands[k]);
+      if (p_.steps[p_.producer[root]].online && last[root] == i && !sent[root] && uses[root] == 1 &&
+          p_.values[op.operands[k]].lanes == p_.values[root].lanes)
+        ending.push_back(k);
+    }
+    if (ending.empty()) continue;
+    const kernels::InPlace in_place(op);
+    for (std::size_t r = 0; r < op.results.size(); ++r) {
+      const std::uint32_t result = op.results[r];
+      const auto fits = [&](std::size_t k) {
+        const std::uint32_t root = root_of(op.operands[k]);
+        const ValueType& a = p_.values[result];
+        const ValueType& b = p_.values[root];
+        return a.kind == b.kind && a.lanes == b.lanes && a.planes == b.planes &&
+               !(sent[result] && received[root]) && in_place.may_overwrite(k, r);
+      };
+      const auto found = std::ranges::find_if(ending, fits);
+      if (found == ending.end()) continue;
+      const std::uint32_t root = root_of(op.operands[*found]);
+      moved[result] = root;
+      last[root] = last[result];
+      sent[root] = sent[result];
+      ending.erase(found);
+    }
+  }
+  for (std::uint32_t v = 0; v < p_.values.size(); ++v) plan_.root[v] = root_of(v);
+}
+
 void Planner::find_homes() {
   plan_.home.assign(p_.values.size(), Home::none);
   plan_.offset.assign(p_.values.size(), 0);
@@ -302,6 +395,7 @@ void Planner::find_homes() {
     for (const Action& a : phase->actions) {
       if (a.kind == Action::Kind::send || a.kind == Action::Kind::alias) continue;
       for (const std::uint32_t v : p_.ops[a.op].results) {
+        if (plan_.root[v] != v) continue;
         Home& home = plan_.home[v];
         if (a.kind == Action::Kind::receive)
           home = Home::message;
@@ -467,10 +561,12 @@ void Planner::check_limits() const {
 
 Plan Planner::run() {
   emitted_.assign(p_.ops.size(), false);
+  find_sends();
   find_roots();
   find_lazy();
   order_phase(false);
   order_phase(true);
+  overwrite_operands();
   find_homes();
   place_values(plan_.setup, false);
   place_values(plan_.online, true);

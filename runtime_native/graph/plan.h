@@ -20,7 +20,7 @@ namespace mpcc::graph {
 struct Action {
   enum class Kind : std::uint8_t {
     compute,  // run the op
-    alias,    // reshape, or a transfer inside the endpoint: the same bytes
+    alias,    // reshape, transfer inside the endpoint, slice in one piece: bytes of the operand
     receive,  // wait for the transfer's message
     send,     // give the transfer's message to the transport
   };
@@ -75,6 +75,7 @@ struct Plan {
   PhasePlan setup;
   PhasePlan online;
   std::vector<std::uint32_t> root;  // per value: the value whose bytes it shares
+  std::vector<std::size_t> shift;   // per value: where its own begin among those
   std::vector<Home> home;           // per root
   std::vector<std::size_t> offset;  // per root at home in an arena
   std::size_t persistent_bytes = 0;

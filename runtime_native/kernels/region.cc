@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <map>
 
 #include "base/error.h"
@@ -26,7 +27,58 @@ std::byte* thread_scratch(std::size_t bytes) {
 
 std::size_t aligned(std::size_t n) { return (n + 63) / 64 * 64; }
 
+// Kernels that read a word, or a strip of planes, of that operand before they write it, and never
+// again.
+bool works_in_place(OpCode code, std::size_t operand) {
+  switch (code) {
+    case OpCode::Add:
+    case OpCode::Sub:
+    case OpCode::Neg:
+    case OpCode::AddConst:
+    case OpCode::MulConst:
+    case OpCode::ShiftLeft:
+    case OpCode::ShiftRight:
+    case OpCode::LowBits:
+    case OpCode::Xor:
+    case OpCode::And:
+    case OpCode::Not:
+      return true;
+    case OpCode::MaskBy:
+    case OpCode::NegateIf:
+      return operand == 1;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
+
+InPlace::InPlace(const Op& op) {
+  const auto step_after = [](std::size_t step, OpCode code, std::size_t operand) {
+    return static_cast<std::int64_t>(works_in_place(code, operand) ? step : step + 1);
+  };
+  if (!op.body) {
+    writers_ = {0};
+    for (std::size_t k = 0; k < op.operands.size(); ++k) free_.push_back(step_after(0, op.code, k));
+    return;
+  }
+  const Body& body = *op.body;
+  const std::size_t arguments = body.arguments.size();
+  free_.assign(arguments, 0);
+  for (std::size_t i = 0; i < body.ops.size(); ++i)
+    for (std::size_t k = 0; k < body.ops[i].operands.size(); ++k)
+      if (const std::uint32_t v = body.ops[i].operands[k]; v < arguments)
+        free_[v] = std::max(free_[v], step_after(i, body.ops[i].code, k));
+  // An argument that is handed on, or a value that is a result twice, is copied after the block.
+  std::vector<std::uint32_t> uses(arguments + body.ops.size(), 0);
+  for (const std::uint32_t v : body.results) {
+    ++uses.at(v);
+    if (v < arguments) free_[v] = std::numeric_limits<std::int64_t>::max();
+  }
+  for (const std::uint32_t v : body.results)
+    writers_.push_back(v < arguments || uses[v] != 1 ? -1
+                                                     : static_cast<std::int64_t>(v - arguments));
+}
 
 Region::Region(const Op& op, std::span<const ValueType> operands, const BlockVariant& variant) {
   Op copy = op;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,20 @@ struct KeyName {
   friend auto operator<=>(const KeyName&, const KeyName&) = default;
 };
 
+// Which results of an elementwise op or a region may be written over which operands of their type:
+// where nothing reads the operand of a block of lanes after the result's are written.
+class InPlace {
+ public:
+  explicit InPlace(const Op& op);
+  bool may_overwrite(std::size_t operand, std::size_t result) const {
+    return writers_[result] >= 0 && writers_[result] >= free_[operand];
+  }
+
+ private:
+  std::vector<std::int64_t> writers_;  // per result: the step that writes it, or -1
+  std::vector<std::int64_t> free_;     // per operand: the first step that may write over it
+};
+
 class Region {
  public:
   // The ops must have been accepted by infer() / check_body().
@@ -35,8 +50,8 @@ class Region {
   // Scratch bytes per thread.
   std::size_t scratch_bytes() const noexcept { return scratch_bytes_; }
 
-  // Buffers hold whole values of the region's types. Results may not overlap operands or each
-  // other.
+  // Buffers hold whole values of the region's types. Results may not overlap each other, nor
+  // operands, except that one may be written over an operand where InPlace says so.
   void run(std::span<const std::byte* const> in, std::span<std::byte* const> out,
            std::span<const prg::Aes128* const> keys, ThreadPool& pool) const;
 

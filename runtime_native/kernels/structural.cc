@@ -154,6 +154,24 @@ bool is_structural(OpCode code) noexcept {
   }
 }
 
+std::optional<std::size_t> slice_start(const Op& op, const ValueType& x) {
+  const ValueType& out = op.types.at(0);
+  if (out.lanes == 0) return std::nullopt;
+  const Ints from = row_major(x.shape);
+  const Ints& starts = op.attributes.integers("starts");
+  const Ints& strides = op.attributes.integers("strides");
+  std::int64_t start = 0;
+  bool one = true;  // so far the axes of the result have one element each
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    start += starts[i] * from[i];
+    if (!one && out.shape[i] != x.shape[i]) return std::nullopt;
+    if (out.shape[i] == 1) continue;
+    if (strides[i] != 1) return std::nullopt;
+    one = false;
+  }
+  return static_cast<std::size_t>(start) * x.word();
+}
+
 Structural::Structural(const Op& op, std::span<const ValueType> operands) {
   const ValueType& out = op.types.at(0);
   wide_ = out.word() == 8;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,6 +14,8 @@
 namespace mpcc::kernels {
 
 bool is_structural(OpCode code) noexcept;
+// Where the words of a slice begin in its operand, in bytes, if they lie there in one piece.
+std::optional<std::size_t> slice_start(const Op& op, const ValueType& x);
 
 // One copy between two boxes of equal shape; steps in words.
 struct BoxCopy {

@@ -63,7 +63,7 @@ def test_another_ring(name):
     work = peaks.work_of(found.artifact)
     assert work.multiply_adds_64 == 0
     assert (work.multiply_adds_32 > 0) == (name != "relu1e4")
-    assert work.sent < 0.65 * peaks.work_of(compiled(name).artifact).sent
+    assert work.sent < 0.65 * peaks.work_of(compiled(name, ring=64).artifact).sent
 
 
 def test_multiplications_are_those_of_the_formula():

@@ -248,6 +248,33 @@ def test_simulate(compiled, name, tmp_path):
     assert_close(arrays(answer), made.source)
 
 
+def test_agreement_is_asked_for_printed_and_reported(compiled, tmp_path):
+    source = compiled("C").source
+    target = tmp_path / "m.mpcc"
+    said = call(*("compile", source.model, *source.options, "--min-agreement", "0.9", "-o", target))
+    assert said.code == 0, said.err
+    words = " ".join(said.out.replace("\u2502", " ").split())
+    assert "logits (largest of 10): 3 of 3 decisions are the float model's, 90.00% asked" in words
+    # Of three samples that all agree, the third root of 0.05.
+    assert "at 95% confidence at least 36.8% of such samples" in words
+    private = target.with_suffix(".private.json")
+    agreement = json.loads(private.read_text())["agreement"]
+    assert agreement["least"] == 0.9
+    assert agreement["outputs"]["logits"]["agreeing"] == 3
+    shown = call("report", private)
+    assert shown.code == 0
+    for text in ("3 of 3 decisions", "errors: the 12 of 12 layers", "conv_3", "of headroom"):
+        assert text in shown.out
+    every = call("report", private, "--all")
+    assert every.out.index("input_0") < every.out.index("conv_0") < every.out.index("relu_8")
+    without = call("compile", source.model, "--input-range", source.interval, "-o", target)
+    assert "no calibration data were given" in " ".join(without.out.replace("\u2502", " ").split())
+    compared = call(
+        *("simulate", compiled("C").artifact, "-i", source.data, "--reference", source.model)
+    )
+    assert "1 of 1 (largest of 10)" in compared.out
+
+
 def test_simulate_rounds_as_asked(compiled, tmp_path):
     made = compiled("C")
 

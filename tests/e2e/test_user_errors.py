@@ -78,9 +78,9 @@ def world(compiled, tmp_path_factory):
     node_model(
         folder / "unsupported.onnx",
         [
-            helper.make_node("Acos", ["x"], ["a"], name=names[0]),
+            helper.make_node("Multinomial", ["x"], ["a"], name=names[0]),
             helper.make_node("Mystery", ["a"], ["b"], name=names[1], domain="com.example"),
-            helper.make_node("Asin", ["b"], ["y"], name=names[2]),
+            helper.make_node("Multinomial", ["b"], ["y"], name=names[2]),
         ],
     )
     node_model(
@@ -192,6 +192,17 @@ CASES = {
     "artifact-version": ("run {dir}/future.mpcc -i {data}", "E-artifact-version", "99", "again"),
     "artifact-hash": ("simulate {dir}/swapped.mpcc -i {data}", "E-artifact-hash", "secure.mpcc"),
     "inspect-party": ("inspect {art} --party 1", "E-option-party", "--party", "--stage party"),
+    "agreement-share": (
+        COMPILE + "--min-agreement 1.5",
+        *("E-option-agreement", "--min-agreement", "up to 1"),
+    ),
+    "layers-blamed": (
+        COMPILE + "--max-error 1e-13",
+        *("E-range-error", "E-range-layers", "lose most", "gemm_"),
+    ),
+    "report-missing": ("report {dir}/no.json", "E-file-missing", "mpcc compile"),
+    "report-other": ("report {dir}/stats.json", "E-private", "compile the model again"),
+    "report-model": ("report {model}", "E-private"),
     "cost-network": ("cost {art} --network x", "E-network-profile", "lan, wan"),
     "cost-stats": ("cost {art} --stats {dir}/stats.json", "E-file-format", "mpcc run --json"),
     "cost-no-stats": ("cost {art} --stats {dir}/no.json", "E-file-missing", "mpcc run --json"),

@@ -330,6 +330,23 @@ _X = Operand((1, 4, 6, 5))
 _STEPS = Operand((3, 4), step=0.25)
 """Equal values occur, with a sign and at zero."""
 
+_COLUMN = Operand((3, 1), step=0.25)
+_PLACES = Operand((1, 4), "weight", "", 1.0, 1.0)
+_FULL = {"roots": (0, -5), "left": (1, -1, -3), "right": (2, -2, -4)}
+_CHAIN = {"roots": (0,), "left": (*range(1, 7), -1), "right": tuple(range(-2, -9, -1))}
+
+
+def _forest(bits: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
+    """Of _FULL and _CHAIN: the leaves that are reached, written as products and as a search."""
+    if bits.shape[1] == 3:
+        root, left, right = bits.T[:, :, None]
+        inner = [(1 - left) * values[0] + left * values[1]]
+        inner.append((1 - right) * values[2] + right * values[3])
+        return [(1 - root) * inner[0] + root * inner[1] + values[4]]
+    first = [list(row).index(1) + 1 if 1 in row else 0 for row in bits.astype(int)]
+    return [values[first]]
+
+
 ROWS: tuple[Row, ...] = (
     Row(
         "conv",
@@ -436,6 +453,8 @@ ROWS: tuple[Row, ...] = (
         lambda ids, table: [table[0]],
     ),
     Row("relu", (Operand((2, 5)),), lambda x: [np.where(x > 0, x, 0)]),
+    Row("abs", (Operand((2, 5)),), lambda x: [np.where(x < 0, -x, x)]),
+    Row("abs", (Operand((5,), lo=-2.0, hi=-1.0),), lambda x: [-x]),
     Row("relu", (Operand((5,), lo=-0.0, hi=0.0),), lambda x: [np.zeros(5)]),
     *(
         Row(name, (operand,), _each(f), attrs)
@@ -512,6 +531,18 @@ ROWS: tuple[Row, ...] = (
     Row("where", (bit(2, 3), Operand((2, 3)), Operand((2, 3))), _where),
     Row("where", (bit(3), Operand((2, 1)), weight(1, 1)), _where),
     Row("to_real", (bit(2, 3),), lambda c: [c]),
+    Row(
+        "branch",
+        (Operand((3, 4), step=0.25), Operand((4,), "weight", "", -2.0, 2.0, 0.25)),
+        lambda x, t: [np.sign(t - x) == -1],
+    ),
+    Row(
+        "branch",
+        (_COLUMN, Operand((4,), "weight", "", -2.0, 2.0, 0.25), _PLACES),
+        lambda x, t, places: [np.sign(t - x @ places) == -1],
+    ),
+    Row("forest", (bit(5, 3), weight(5, 2)), _forest, _FULL),
+    Row("forest", (bit(3, 7), weight(8, 1)), _forest, _CHAIN),
     Row(
         "reduce_sum",
         (Operand((2, 3, 4)),),

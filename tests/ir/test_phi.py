@@ -1,6 +1,7 @@
 """Phi: JSON in and out, its size, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,15 @@ def test_size_counts_every_disclosed_number():
     assert PHI.size_bits == 2 + 1 + 12 + 6 + 6 + 1 + 18 + 3 + 6
     one = Phi("observed", 64, 18, 22, 3, (), ((0, 12), (3, 12), (5, 12)))
     assert one.size_bits == 2 + 1 + 12 + 6 + 1 + 6
+
+
+def test_rings_are_listed_or_marked_whichever_is_shorter():
+    """Which of the two 1, then how many and 24 bits each, or how far and a bit each."""
+    plain = PHI.size_bits
+    far, near = replace(PHI, others=(9000,)), replace(PHI, others=tuple(range(9)))
+    assert far.size_bits == plain + 1 + 1 + 24
+    assert near.size_bits == plain + 1 + 7 + 9
+    assert Phi.from_json(near.to_json()) == near
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ import pytest
 from benchmarks import minilm, models, real_models
 from examples.real_inputs import fetch_file
 from mpcc.frontend import import_onnx
+from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp import real
+from mpcc.ir.phi import FormatOptions
+from mpcc.passes import pipeline
+from mpcc.passes.analyse import analyse
+from mpcc.passes.analysis.decisions import Program
+from mpcc.passes.base import Checkpoint, Manager
+from mpcc.passes.recognise import recognised
 from mpcc.verify_program import verify_artifact
 
 
@@ -53,6 +60,52 @@ def test_names(record_property):
 def test_sentences(record_property):
     """Secret tokens of 30,522, a secret mask, one layer of attention."""
     examine(real_models.sentences(10, layers=1), 4, record_property)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_embeddings_of_real_sentences(record_property):
+    """All six layers: vectors point where the float model's do, and sentences stay neighbours.
+
+    Nearest of every sentence, among all that were not calibrated with and those that were: who
+    compares vectors of the program with ones that were computed in the clear.
+    """
+    model = real_models.sentences(10)
+    data = model.model()
+    run = real_models.reference(data)
+    fed = real_models.float_runs(model, run)
+    imported = import_onnx(data, model.shapes)
+    checkpoint = Checkpoint(DIALECTS, (), None)
+    patterns = [found.row for found in recognised(imported.module, imported.constants)]
+    module = Manager(pipeline.to_tensor(patterns), checkpoint).run(imported.module)
+    constants = checkpoint.constants(imported.constants)
+    options = FormatOptions(max_error=model.bound, input_ranges=model.ranges)
+    formats = analyse(module, constants, fed[: model.calibrated], options)
+    # The secure program alone: what parties make of it has the same outputs, and takes longer.
+    program = Program(module, constants, formats.phi, options)
+    have = [program.run(inputs, n).outputs for n, inputs in enumerate(fed[model.calibrated :])]
+
+    def vectors(outputs):
+        rows = np.stack([o["embedding"].reshape(-1) for o in outputs]).astype(np.float64)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    clear = vectors([run(inputs) for inputs in fed])
+    known, want, found = clear[: model.calibrated], clear[model.calibrated :], vectors(have)
+    cosines = (found * want).sum(axis=1)
+    record_property("score", f"{model.name}: least cosine {cosines.min():.6f}")
+    assert len(cosines) == len(real_models.SENTENCES) - model.calibrated == 4
+    assert cosines.min() >= 0.999
+
+    def nearest(rows, others):
+        alike = rows @ others.T
+        if rows is others:
+            np.fill_diagonal(alike, -2)
+        return alike.argmax(axis=1)
+
+    assert (nearest(found, known) == nearest(want, known)).all()
+    assert (nearest(found, found) == nearest(want, want)).all()
+    # The meal, the password and the market, in that order.
+    assert nearest(found, known)[:3].tolist() == [0, 1, 2]
 
 
 @pytest.mark.slow

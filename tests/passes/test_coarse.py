@@ -105,7 +105,7 @@ def dense(activation):
 
 def test_the_search_leaves_out_what_the_budget_allows():
     # Eight fraction bits are the fewest there are, and more than this budget takes.
-    formats = FormatOptions(input_ranges={"x": (-1.0, 1.0)}, max_error=0.25)
+    formats = FormatOptions(input_ranges={"x": (-1.0, 1.0)}, max_error=0.25, ring=64)
     options = CompileOptions(formats=formats)
     compiled = api.compile(dense("Relu"), options=options)
     phi = phi_of(compiled.artifact)

@@ -102,9 +102,12 @@ def _format_edits(artifact: Artifact) -> Iterator[tuple[str, str, Callable[[Mani
         yield "another weight range", "E-verify-phi", put(weight_range=64.0)
         yield "another value range", "E-verify-phi", put(value_range=3.0)
         yield "other fraction bits", "E-verify-phi", put(fraction_bits=11)
+        ring = artifact.manifest["phi"]["ring"]
+        yield "a ring that was not declared", "E-verify-phi", put(ring=96 - ring)
     else:
         yield "claims to disclose nothing", "E-verify-phi", put(disclose="none")
         yield "claims one range", "E-verify-phi", put(disclose="per-model")
+        yield "a ring that nobody asked for", "E-verify-manifest", put(ring=64)
     yield "unknown disclosure", "E-option-disclose", put(disclose="some")
 
 

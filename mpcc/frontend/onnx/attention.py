@@ -57,6 +57,7 @@ def attention(node: Node) -> tuple[Operand, ...]:
     if blind.any():
         # A query that sees no key gives zeros.
         shape = type_of(weights).shape
+        node.room(*shape)
         places = 1 + np.arange(element_count(shape)).reshape(shape)
         weights = masked(node, weights, np.where(blind, 0, places))
     result = node.emit(tensor.MatMul, weights, value)
@@ -93,6 +94,8 @@ def _biased(node: Node, scores: Value, past: int) -> tuple[Value, Array]:
     if isinstance(mask, Constant):
         if mask.array.dtype.kind == "b":
             node.public_mask(mask)
+            node.room(*mask.array.shape[:-1], shape[3])
+            node.room(*np.broadcast_shapes(seen.shape, (*mask.array.shape[:-1], shape[3])))
             seen = seen & _padded(mask.array, shape[3], False)
         else:
             width = shape[3]
@@ -101,6 +104,7 @@ def _biased(node: Node, scores: Value, past: int) -> tuple[Value, Array]:
                     mask,
                     f"mask_{width}",
                     lambda a: np.maximum(_padded(a.astype(np.float64), width, -MASK), -MASK),
+                    (*mask.array.shape[:-1], width),
                 )
             )
     elif mask is not None:
@@ -134,19 +138,26 @@ def _secret_mask(node: Node, mask: Value, width: int) -> Value:
 
 
 def _visible(node: Node, shape: Shape, past: int) -> Array:
-    """Which keys a query may see by its place alone: [queries, keys], or [batch, 1, ...] of it."""
+    """Which keys a query may see by its place alone: [queries, keys], or [batch, 1, ...] of it.
+
+    [1, 1] if it sees all of them.
+    """
     queries, keys = shape[2:]
     lengths = None
+    causal = bool(node.integer("is_causal", 0))
+    left, right = (node.integer(f"{side}_window_size", -1) for side in ("left", "right"))
     if node.optional(6) is not None:
         lengths = np.array(node.integers(6, "its list of lengths")).reshape(-1, 1, 1, 1)
         past = 0
     offset = past if lengths is None else lengths - queries
+    if not causal and left < 0 and right < 0 and lengths is None:
+        return np.ones((1, 1), bool)
+    node.room(1 if lengths is None else lengths.size, queries, keys)
     at = np.arange(queries)[:, None] + offset
     places = np.arange(keys)
     seen = np.ones((queries, keys), bool)
-    if node.integer("is_causal", 0):
+    if causal:
         seen = seen & (places <= at)
-    left, right = (node.integer(f"{side}_window_size", -1) for side in ("left", "right"))
     if left >= 0:
         seen = seen & (at - places <= left)
     if right >= 0:
@@ -203,8 +214,10 @@ def _angles(node: Node, index: int) -> Operand:
     taken = node.integers(3, "its list of positions")
     wanted = (*node.shape(3), 1, type_of(cache).shape[1])
     if isinstance(cache, Constant):
-        suffix = "rows_" + "_".join(map(str, taken))
-        return node.builder.derive(cache, suffix, lambda a: a[np.array(taken)].reshape(wanted))
+        suffix = f"rows_of_{places.name}"
+        return node.builder.derive(
+            cache, suffix, lambda a: a[np.array(taken)].reshape(wanted), wanted
+        )
     return node.reshape(gathered(node, cache, 0, np.array(taken)), wanted)
 
 

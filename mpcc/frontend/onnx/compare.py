@@ -84,6 +84,7 @@ def _chosen(node: Node, condition: Constant) -> Operand:
     node.public_mask(condition)
     a, b = node.value(1), node.value(2)
     sizes = [int(np.prod(type_of(v).shape, dtype=np.int64)) for v in (a, b)]
+    node.room(sum(sizes))
     left = np.arange(sizes[0]).reshape(type_of(a).shape)
     right = np.arange(sizes[0], sum(sizes)).reshape(type_of(b).shape)
     flat = [node.emit(tensor.Reshape, v, shape=(n,)) for v, n in zip((a, b), sizes, strict=True)]

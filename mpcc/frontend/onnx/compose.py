@@ -7,7 +7,7 @@ from functools import reduce
 
 from mpcc.frontend.importer import type_of
 from mpcc.frontend.onnx.node import Node
-from mpcc.ir.core import Value
+from mpcc.ir.core import Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import Shape
 
@@ -22,7 +22,11 @@ __all__ = [
     "power",
     "scaled",
     "spread",
+    "square",
 ]
+
+_MOVES = (tensor.Reshape, tensor.Transpose)
+_MOST_MOVES = 8
 
 
 def scaled(node: Node, x: Value, factor: float) -> Value:
@@ -36,8 +40,8 @@ def negative(node: Node, x: Value) -> Value:
 
 
 def absolute(node: Node, x: Value) -> Value:
-    """2 max(x, 0) - x: one comparison."""
-    return node.emit(tensor.Sub, scaled(node, node.emit(tensor.Relu, x), 2.0), x)
+    """|x|: one comparison."""
+    return node.emit(tensor.Abs, x)
 
 
 def ceil(node: Node, x: Value) -> Value:
@@ -63,6 +67,25 @@ def chain(items: Sequence[Value], combine: Callable[[Value, Value], Value]) -> V
     return combine(chain(items[:half], combine), chain(items[half:], combine))
 
 
+def square(node: Node, x: Value) -> Value:
+    """The product x x; of a root, moved or not, what it is the root of.
+
+    Magnitudes of spectra are squared again in this way. Where the number below the root is
+    negative, the model has no result.
+    """
+    moves: list[Op] = []
+    inner = x.op
+    while inner is not None and inner.definition in _MOVES and len(moves) < _MOST_MOVES:
+        moves.append(inner)
+        inner = inner.operands[0].op
+    if inner is None or inner.definition is not tensor.Sqrt:
+        return node.emit(tensor.Mul, x, x)
+    found = inner.operands[0]
+    for move in reversed(moves):
+        found = node.emit(move.definition, found, **move.attrs)
+    return found
+
+
 def power(node: Node, x: Value, exponent: int) -> Value:
     """A positive integer power of x, by squaring."""
     factors = []
@@ -71,7 +94,7 @@ def power(node: Node, x: Value, exponent: int) -> Value:
             factors.append(x)
         exponent >>= 1
         if exponent:
-            x = node.emit(tensor.Mul, x, x)
+            x = square(node, x)
     return reduce(lambda a, b: node.emit(tensor.Mul, a, b), factors)
 
 

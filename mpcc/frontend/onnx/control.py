@@ -118,6 +118,8 @@ def _goes_on(node: Node, condition: Operand) -> bool:
 def scan(node: Node) -> tuple[Operand | None, ...]:
     """Scan: steps are calls of a function."""
     inputs = node.integer("num_scan_inputs")
+    if not 1 <= inputs <= len(node.operands):
+        node.refuse(f"{inputs} scanned inputs of {len(node.operands)}")
     if node.opset < 9:
         return _batched_scan(node, inputs)
     states = len(node.operands) - inputs
@@ -126,6 +128,8 @@ def scan(node: Node) -> tuple[Operand | None, ...]:
     turned = node.ints("scan_input_directions", [0] * inputs)
     out_axes = node.ints("scan_output_axes", [0] * outputs)
     out_turned = node.ints("scan_output_directions", [0] * outputs)
+    if not len(axes) == len(turned) == inputs or not len(out_axes) == len(out_turned) == outputs:
+        node.refuse("lists of axes or directions that are not as long as those of the operands")
     scanned = [
         _Scanned(
             node.operand(states + i),
@@ -192,6 +196,8 @@ def _batched_scan(node: Node, inputs: int) -> tuple[Operand | None, ...]:
         node.refuse("sequence lengths", "export the model with opset 9 or newer")
     turned = node.ints("directions", [0] * inputs)
     given = [node.operand(i) for i in range(1, len(node.operands))]
+    if not 1 <= inputs <= len(given):
+        node.refuse(f"{inputs} scanned inputs of {len(given)}")
     batch, states = type_of(given[0]).shape[0], len(given) - inputs
     columns: list[list[Operand]] = [[] for _ in node.proto.output]
     for row in range(batch):
@@ -224,14 +230,17 @@ def _stacked(node: Node, name: str, found: Sequence[Operand], axis: int) -> Oper
     """Values of all steps along a new axis."""
     if not found:
         node.refuse("a result of no steps, which has no elements")
-    constants = [v for v in found if isinstance(v, Constant)]
-    if len(constants) == len(found):
-        return node.builder.combine(
-            f"{node.output}.{name}", constants, lambda arrays: np.stack(arrays, axis)
-        )
     shape = type_of(found[0]).shape
     if any(type_of(v).shape != shape for v in found):
         node.refuse("steps give results of different shapes")
+    constants = [v for v in found if isinstance(v, Constant)]
+    if len(constants) == len(found):
+        return node.builder.combine(
+            f"{node.output}.{name}",
+            constants,
+            lambda arrays: np.stack(arrays, axis),
+            (len(found), *shape),
+        )
     wide = (*shape[:axis], 1, *shape[axis:])
     return node.emit(
         tensor.Concat,

@@ -92,6 +92,7 @@ def _distinct(node: Node, x: Value, labels: str) -> _Term:
         return _Term(x, labels)
     unique = "".join(dict.fromkeys(labels))
     shape = type_of(x).shape
+    node.room(*shape)
     positions = np.arange(math.prod(shape)).reshape(shape)
     code = [unique.index(c) for c in labels]
     picked = np.einsum(positions, code, list(range(len(unique))))

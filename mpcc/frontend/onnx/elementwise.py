@@ -19,6 +19,7 @@ from mpcc.frontend.onnx.compose import (
     minimum,
     negative,
     scaled,
+    square,
 )
 from mpcc.frontend.onnx.node import Node, Operator
 from mpcc.ir.core import Value
@@ -48,7 +49,8 @@ def sub(node: Node) -> Operand:
 def mul(node: Node) -> Operand:
     """Mul: numpy broadcasting; of two values, or of a value and a constant."""
     node.wide_integers()
-    return node.emit(tensor.Mul, node.value(0), node.value(1))
+    a, b = node.value(0), node.value(1)
+    return square(node, a) if a is b else node.emit(tensor.Mul, a, b)
 
 
 def sum_(node: Node) -> Operand:

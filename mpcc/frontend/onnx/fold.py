@@ -87,6 +87,8 @@ def evaluate(
         feeds = {name: a for name, a in zip(names, arrays, strict=True) if a is not None}
         with np.errstate(all="ignore"):
             results = evaluator.run(None, feeds)
+    except MemoryError:
+        raise
     except Exception as error:
         text = str(error).strip().splitlines()
         raise Unsupported(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from mpcc.frontend.importer import Operand
@@ -73,6 +74,28 @@ def cos(node: Node) -> Operand:
 def atan(node: Node) -> Operand:
     """Atan: of numbers that are known to be within 16."""
     return node.emit(tensor.Atan, node.value(0))
+
+
+def asin(node: Node) -> Operand:
+    """Asin: of numbers from -1 to 1."""
+    return _asin(node, node.value(0))
+
+
+def acos(node: Node) -> Operand:
+    """Acos: of numbers from -1 to 1."""
+    angle = _asin(node, node.value(0))
+    return node.emit(tensor.Sub, node.public("right_angle", math.pi / 2), angle)
+
+
+def _asin(node: Node, x: Value) -> Value:
+    """2 atan(x / (1 + sqrt(1 - x^2))), whose divisor is from 1 to 2, and its quotient within 1."""
+    one = node.public("one", 1.0)
+    ends = (node.emit(tensor.Sub, one, x), node.emit(tensor.Add, one, x))
+    root = node.emit(tensor.Sqrt, node.emit(tensor.Mul, *ends))
+    quotient = node.emit(tensor.Div, x, node.emit(tensor.Add, root, one))
+    # Intervals do not know that numerator and divisor belong together.
+    quotient = node.emit(tensor.Clip, quotient, lo=-1.0, hi=1.0)
+    return scaled(node, node.emit(tensor.Atan, quotient), 2.0)
 
 
 def sigmoid(node: Node) -> Operand:
@@ -158,7 +181,9 @@ def celu(node: Node) -> Operand:
 
 
 OPERATORS: Mapping[str, Operator] = {
+    "Acos": Operator(acos),
     "Acosh": Operator(acosh),
+    "Asin": Operator(asin),
     "Asinh": Operator(asinh),
     "Atan": Operator(atan, "numbers beyond 16"),
     "Atanh": Operator(atanh),

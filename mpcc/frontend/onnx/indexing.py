@@ -100,6 +100,7 @@ def _moved(node: Node, *others: int, first: int = 0) -> Array:
         first: position of the first element.
     """
     shape = node.shape(0)
+    node.room(*shape)
     feeds: list[Array | None] = [first + np.arange(element_count(shape)).reshape(shape)]
     for i in range(1, len(node.operands)):
         feeds.append(node.known(i, "its list of positions").array if i in others else None)
@@ -156,6 +157,7 @@ def trilu(node: Node) -> Operand:
         node.refuse("data with fewer than two axes")
     offset = 0 if node.optional(1) is None else node.integers(1, "the diagonal")[0]
     rows, columns = shape[-2:]
+    node.room(rows, columns)
     positions = 1 + np.arange(rows * columns).reshape(rows, columns)
     kept = np.triu(positions, offset) if node.integer("upper", 1) else np.tril(positions, offset)
     # Matrices of a batch are cut alike: one list of positions for all.
@@ -194,6 +196,7 @@ def _elements(node: Node, axis: int, shape: Shape) -> Array:
         node.refuse(f"positions {list(indices.shape)} in data {list(shape)}")
     if indices.size and (indices.min() < 0 or indices.max() >= shape[axis]):
         node.refuse(f"positions outside an axis of {shape[axis]}")
+    node.room(len(shape), *indices.shape)
     places: list[Array] = list(np.indices(indices.shape))
     places[axis] = indices
     return np.asarray(np.ravel_multi_index(tuple(places), shape))
@@ -212,6 +215,7 @@ def scatter_nd(node: Node) -> Operand:
         node.refuse(f"positions outside the data {list(shape)}")
     rows = np.ravel_multi_index(tuple(np.moveaxis(wrapped, -1, 0)), shape[:depth])
     width = element_count(shape[depth:])
+    node.room(rows.size, width)
     flat = (rows.reshape(-1, 1) * width + np.arange(width)).reshape(-1)
     return _scattered(node, flat, np.arange(flat.size))
 
@@ -232,6 +236,7 @@ def _scattered(node: Node, targets: Array, sources: Array) -> Operand:
             old = rearranged(node, data, targets[chosen])
             new = _COMBINE[reduction](node, old, new)
         size = element_count(shape)
+        node.room(size)
         positions = np.arange(size)
         positions[targets[chosen]] = size + np.arange(len(chosen))
         data = rearranged(node, node.emit(tensor.Concat, data, new, axis=0), positions)
@@ -246,7 +251,7 @@ def _layers(targets: Array) -> list[Array]:
     counts = np.diff(np.r_[starts, len(ordered)])
     rank = np.empty(len(targets), np.int64)
     rank[order] = np.arange(len(ordered)) - np.repeat(starts, counts)
-    return [np.flatnonzero(rank == i) for i in range(int(rank.max()) + 1)]
+    return np.split(np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))[:-1])
 
 
 # --- ordering ------------------------------------------------------------------------------------
@@ -298,6 +303,7 @@ def one_hot(node: Node) -> Operand:
     # A position may be negative; both ways are compared at once.
     line = [1] * (rank + 1)
     line[axis] = 2 * depth
+    node.room(2 * depth)
     numbers = node.public("positions", np.arange(-depth, depth).reshape(line))
     hits = node.emit(tensor.ToReal, node.emit(tensor.Equal, x, numbers))
     hit = node.emit(

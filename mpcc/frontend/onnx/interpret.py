@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
-from mpcc.frontend.importer import Array, Builder, Constant, Operand, Unsupported, type_of
-from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.frontend.importer import Array, Builder, Constant, Operand, Room, Unsupported, type_of
+from mpcc.frontend.onnx.node import Node, Operator, node_label
 from mpcc.frontend.onnx.sizes import check_shapes
 from mpcc.ir.core import Value
 from mpcc.ir.interp import real
@@ -45,12 +45,17 @@ _EXACT = 2.0**53
 
 
 def interpret(
-    operator: Operator, proto: onnx.NodeProto, opset: int, arrays: Sequence[Array | None]
+    operator: Operator,
+    room: Room,
+    proto: onnx.NodeProto,
+    opset: int,
+    arrays: Sequence[Array | None],
 ) -> tuple[Array, ...]:
     """Results of a node on constants.
 
     Args:
         operator: its importer.
+        room: what may still be written.
         proto: a node of an operator of DATA.
         opset: version of the default operator set.
         arrays: one per input, None where absent.
@@ -59,7 +64,8 @@ def interpret(
         Unsupported: the importer refuses it, or integers are too large for binary64.
         InferenceError: its operands do not fit.
     """
-    builder = Builder()
+    builder = Builder(room)
+    builder.node = node_label(proto)
     inputs: dict[str, Array] = {}
     operands: list[Operand | None] = []
     for i, array in enumerate(arrays):

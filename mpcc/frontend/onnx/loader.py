@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import numpy as np
 import onnx
 
+from mpcc.errors import MpccError
 from mpcc.frontend.importer import (
     Builder,
     Constant,
@@ -16,12 +18,14 @@ from mpcc.frontend.importer import (
     Owners,
     Port,
     Problems,
+    Room,
     Unsupported,
     check_size,
     type_of,
 )
 from mpcc.frontend.onnx.fold import FOLDABLE, fold
 from mpcc.frontend.onnx.interpret import DATA, interpret
+from mpcc.frontend.onnx.ml import without_maps
 from mpcc.frontend.onnx.model import (
     batched_inputs,
     infer,
@@ -31,7 +35,8 @@ from mpcc.frontend.onnx.model import (
     subgraphs,
 )
 from mpcc.frontend.onnx.node import Node, Operator, node_label
-from mpcc.frontend.onnx.support import OPERATORS, reason
+from mpcc.frontend.onnx.support import OPERATORS, operator_of, reason
+from mpcc.frontend.onnx.tokens import check_looked_up
 from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, InferenceError
@@ -85,10 +90,29 @@ def import_onnx(
 
     Raises:
         MpccError: the file cannot be read (``E-model-...``) or the model cannot be imported
-            (``E-import-...``); whatever is not supported is listed at once, with node names.
+            (``E-import-...``); whatever is not supported is listed at once, with node names. Or it
+            wants more than one import may write, or than there is memory (``E-limit-import``).
     """
+    try:
+        return _imported(source, shapes, owners, weights, batch)
+    except MemoryError:
+        raise MpccError.of(
+            "E-limit-import",
+            "there is not enough memory to import the model",
+            "" if isinstance(source, bytes) else os.fspath(source),
+            "check its shapes and loops, or import it on a machine with more memory",
+        ) from None
+
+
+def _imported(
+    source: str | os.PathLike[str] | bytes,
+    shapes: Mapping[str, OpenShape] | None,
+    owners: Mapping[str, str] | None,
+    weights: str,
+    batch: int | None,
+) -> Imported:
     roles = Owners(owners or {}, weights)
-    model = load_model(source)
+    model = without_maps(load_model(source))
     batched = batched_inputs(model, shapes or {}) if batch is not None else frozenset()
     model = set_shapes(model, shapes or {}, batch)
     problems = Problems()
@@ -106,10 +130,10 @@ def import_onnx(
     for name in sorted(used & build.masks.keys()):
         why = build.not_finite(name)
         problems.node("E-import-unsupported", why.reason, build.masks[name], why.fix)
+    check_looked_up(build, problems)
     problems.raise_if_any()
     constants = {name: array for name, array in build.constants.items() if name in used}
-    disclosed = tuple(build.disclosed)
-    return Imported(build.module, constants, graph.inputs, outputs, disclosed, batched)
+    return Imported(build.module, constants, graph.inputs, outputs, build.disclosed, batched)
 
 
 def _shape(info: onnx.ValueInfoProto) -> Shape:
@@ -141,6 +165,52 @@ def _renamed(graph: onnx.GraphProto, names: Mapping[str, str]) -> onnx.GraphProt
     return copy
 
 
+def _lifted(
+    node: onnx.NodeProto, kinds: dict[str, int]
+) -> tuple[onnx.NodeProto, list[onnx.TensorProto], list[onnx.NodeProto]]:
+    """A node without the constants of its subgraphs, and these: initialisers and Constant nodes.
+
+    They get names that say where they were, so that all copies of a loop's body have the same ones.
+
+    Args:
+        node: with subgraphs.
+        kinds: element types by name; those of the constants are added.
+    """
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    initializers: list[onnx.TensorProto] = []
+    constants: list[onnx.NodeProto] = []
+
+    def lift(node: onnx.NodeProto, scope: str) -> None:
+        label = scope + next((str(o) for o in node.output if o), node_label(node))
+        for attribute in node.attribute:
+            for graph in (*((attribute.g,) if attribute.HasField("g") else ()), *attribute.graphs):
+                own, types = f"{label}/{attribute.name}/", kinds_of(graph)
+                names = {str(i.name): own + i.name for i in graph.initializer}
+                fixed = [each for each in graph.node if each.op_type == "Constant"]
+                names |= {str(o): own + o for each in fixed for o in each.output if o}
+                kinds.update((new, types[old]) for old, new in names.items() if old in types)
+                for each in graph.initializer:
+                    each.name = names[each.name]
+                for each in fixed:
+                    each.output[:] = [names.get(o, o) for o in each.output]
+                initializers.extend(graph.initializer)
+                constants.extend(fixed)
+                rest = [each for each in graph.node if each.op_type != "Constant"]
+                # Taken out of the message before it is cleared.
+                kept = onnx.GraphProto()
+                kept.node.extend(rest)
+                graph.ClearField("initializer")
+                graph.ClearField("node")
+                graph.node.extend(kept.node)
+                _rename_uses(graph, names)
+                for each in graph.node:
+                    lift(each, own)
+
+    lift(copy, "")
+    return copy, initializers, constants
+
+
 def _rename_uses(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
     for info in graph.output:
         info.name = names.get(info.name, info.name)
@@ -163,25 +233,36 @@ class _Graph:
         self.imports = model.opset_import
         self.owners = owners
         self.problems = problems
-        self.build = Builder()
+        self.build = Builder(Room(model.ByteSize()))
+        self.build.roles = owners
         self.inputs: tuple[Port, ...] = ()
         # None: the value of a node that could not be imported.
         self.env: dict[str, Operand | None] = {}
         inferred = infer(model)
-        # Of those with subgraphs the inferred ones, which know the types inside.
-        self.nodes = [
-            twin if any(True for _ in subgraphs(node)) else node
-            for node, twin in zip(self.graph.node, inferred.node, strict=True)
-        ]
-        self.written = 0
-        self.used = _used(self.graph)
         self.kinds = kinds_of(inferred)
-        self.build.reserve([i.name for i in self.graph.initializer])
+        self.nodes: list[onnx.NodeProto] = []
+        self.lifted: list[onnx.TensorProto] = []
+        for node, twin in zip(self.graph.node, inferred.node, strict=True):
+            if any(True for _ in subgraphs(node)):
+                # The inferred one, which knows the types inside.
+                bare, initializers, constants = _lifted(twin, self.kinds)
+                self.lifted += initializers
+                self.nodes += [*constants, bare]
+            else:
+                self.nodes.append(node)
+        self.written = 0
+        # Of nodes in subgraphs: operands and results of those that were folded, by what they are.
+        self.known: dict[tuple[object, ...], tuple[Sequence[object], Sequence[Operand]]] = {}
+        self.inside = False
+        self.used = _used(self.graph)
+        self.build.reserve([i.name for i in (*self.graph.initializer, *self.lifted)])
         self.build.reserve([o for node in self.graph.node for o in node.output])
 
     def add_inputs(self) -> None:
         """Initialisers, then the inputs that are not initialisers too (as in old files)."""
         self.add_initializers(self.graph)
+        for proto in self.lifted:
+            self.add_initializer(proto)
         ports = []
         for info in self.graph.input:
             if info.name in self.env:
@@ -220,8 +301,7 @@ class _Graph:
     def add_initializers(self, graph: onnx.GraphProto) -> None:
         """The constants of a graph."""
         for proto in graph.initializer:
-            array = onnx.numpy_helper.to_array(proto)
-            self.env[proto.name] = self.owned(Constant(array, str(proto.name)), proto.name)
+            self.add_initializer(proto)
         for sparse in graph.sparse_initializer:
             self.env[sparse.values.name] = None
             self.problems.add(
@@ -229,6 +309,11 @@ class _Graph:
                 f"the sparse initialiser {sparse.values.name}",
                 fix="export the model with dense weights",
             )
+
+    def add_initializer(self, proto: onnx.TensorProto) -> None:
+        """A constant of the model."""
+        array = onnx.numpy_helper.to_array(proto)
+        self.env[proto.name] = self.owned(Constant(array, str(proto.name)), proto.name)
 
     def owned(self, operand: Operand, name: str) -> Operand:
         """The operand called ``name``; a float constant that starts here gets its owner."""
@@ -249,7 +334,7 @@ class _Graph:
         given = [o for name, o in zip(proto.input, operands, strict=True) if name]
         constants = bool(given) and all(isinstance(o, Constant) for o in given)
         foldable = standard and constants and proto.op_type in FOLDABLE
-        operator = OPERATORS.get(proto.op_type) if standard else None
+        operator = operator_of(proto.domain, proto.op_type)
         if operator is None and not foldable:
             why = reason(proto.domain, proto.op_type)
             self.problems.node(
@@ -259,6 +344,10 @@ class _Graph:
         if any(o is None for o in given):
             return
         self.build.node = node_label(proto)
+        known = self.key(proto, operands) if foldable and self.inside else None
+        if known in self.known:
+            self.env.update(zip(proto.output, self.known[known][1], strict=False))
+            return
         try:
             if foldable or operator is None:
                 results: tuple[Operand | None, ...] = self.folded(proto, operator, operands)
@@ -272,12 +361,22 @@ class _Graph:
             for output, result in zip(proto.output, results, strict=False):
                 if output:
                     self.env[output] = None if result is None else self.owned(result, output)
+            if known is not None:
+                made = [v for o in proto.output if (v := self.env.get(o)) is not None]
+                if len(made) == len(proto.output):
+                    self.known[known] = operands, made
         except Unsupported as error:
             self.problems.node(
                 "E-import-unsupported", f"{named}: {error.reason}", node_label(proto), error.fix
             )
         except (InferenceError, ValueError, IndexError, OverflowError) as error:
             self.problems.node("E-import-shape", f"{named}: {error}", node_label(proto))
+
+    @staticmethod
+    def key(proto: onnx.NodeProto, operands: Sequence[Operand | None]) -> tuple[object, ...]:
+        """What a node computes, for copies of it with the very same constants."""
+        attributes = tuple(a.SerializeToString(deterministic=True) for a in proto.attribute)
+        return (proto.op_type, len(proto.output), attributes, *map(id, operands))
 
     def body(
         self,
@@ -289,13 +388,13 @@ class _Graph:
     ) -> tuple[Operand | None, ...]:
         """Import a copy of a subgraph at the place of its node.
 
-        What the subgraph computes gets names of its own in every copy; its initialisers are the
-        same weights in all of them.
+        What the subgraph computes gets names of its own in every copy; its constants, which are
+        the same weights in all of them, were taken out of it before.
 
         Raises:
             Unsupported: it does not take these inputs.
         """
-        self.written += len(graph.node)
+        self.written += max(len(graph.node), 1)
         if self.written > _MAX_WRITTEN:
             node.refuse(
                 f"loops of more than {_MAX_WRITTEN} nodes, written out",
@@ -303,17 +402,16 @@ class _Graph:
             )
         if len(inputs) != len(graph.input):
             node.refuse(f"a subgraph of {len(graph.input)} inputs, with {len(inputs)} given")
-        outer, own = self.env, f"{node.output}/{name}/"
+        outer, inside = self.env, self.inside
         copy = f"{node.output}/{scope}/"
         kinds = kinds_of(graph)
         names = {o: copy + o for inner in graph.node for o in inner.output if o}
-        names |= {i.name: own + i.name for i in graph.initializer}
         names |= {i.name: copy + i.name for i in graph.input}
         self.kinds.update((new, kinds[old]) for old, new in names.items() if old in kinds)
         renamed = _renamed(graph, names)
         self.build.reserve(list(names.values()))
         self.used |= _used(renamed)
-        self.env = dict(outer)
+        self.env, self.inside = dict(outer), True
         try:
             for info, operand in zip(renamed.input, inputs, strict=True):
                 self.env[info.name] = operand
@@ -322,7 +420,7 @@ class _Graph:
                 self.add_node(inner)
             return tuple(self.env.get(o.name) for o in renamed.output)
         finally:
-            self.env = outer
+            self.env, self.inside = outer, inside
 
     def folded(
         self,
@@ -333,9 +431,16 @@ class _Graph:
         """Results of a node on constants."""
         constants = [o if isinstance(o, Constant) else None for o in operands]
         if operator is None or proto.op_type not in DATA:
-            return fold(proto, self.opset, constants, disclose=self.build.disclose)
-        compute = partial(interpret, operator)
-        return fold(proto, self.opset, constants, compute, self.build.disclose)
+            results = fold(proto, self.opset, constants, disclose=self.build.disclose)
+        else:
+            compute = partial(interpret, operator, self.build.room)
+            results = fold(proto, self.opset, constants, compute, self.build.disclose)
+        self.build.room.op(self.build.node)
+        sources = [c.array for c in constants if c is not None]
+        for made in results:
+            if not any(np.may_share_memory(made.array, a) for a in sources):
+                self.build.room.elements(made.array.size, self.build.node)
+        return results
 
     def add_outputs(self) -> tuple[Port, ...]:
         """The outputs; one that is a constant would publish a weight."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -23,6 +23,7 @@ from mpcc.options import OpenShape
 
 __all__ = [
     "MAX_MODEL_BYTES",
+    "MAX_NODES",
     "MAX_OPSET",
     "MIN_OPSET",
     "batched_inputs",
@@ -35,6 +36,9 @@ __all__ = [
 
 MAX_MODEL_BYTES = (1 << 31) - (1 << 20)
 """Model with all external data; protobuf, and so the checker, ends at 2 GiB."""
+
+MAX_NODES = 1 << 17
+"""Nodes of a model, with functions in place of their calls."""
 
 _MAX_SIZE = (1 << 31) - 1
 """Largest size of a dimension that can be chosen."""
@@ -54,7 +58,8 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
 
     Raises:
         MpccError: ``E-model-missing``, ``E-model-size``, ``E-model-format``, ``E-model-empty``,
-            ``E-model-external``, ``E-model-opset`` or ``E-model-invalid``.
+            ``E-model-external``, ``E-model-opset``, ``E-model-invalid``, or ``E-limit-import`` of
+            functions that call each other too often.
     """
     folder: Path | None = None
     if isinstance(source, bytes):
@@ -87,8 +92,11 @@ def load_model(source: str | os.PathLike[str] | bytes) -> onnx.ModelProto:
     _load_external(model, folder, len(data), where)
     _check_opset(model, where)
     if model.functions:
+        _check_functions(model, where)
         try:
             model = inliner.inline_local_functions(model)
+        except MemoryError:
+            raise
         except Exception as error:
             raise _invalid(error, where) from error
     return model
@@ -141,6 +149,8 @@ def set_shapes(
     try:
         _declare_outputs(model)
         onnx.checker.check_model(model, full_check=True)
+    except MemoryError:
+        raise
     except Exception as error:
         raise _invalid(error, "the model") from error
     return model
@@ -209,7 +219,7 @@ def _declare_outputs(model: onnx.ModelProto) -> None:
     """Outputs without a shape are common, but the checker wants one."""
     missing = [o for o in model.graph.output if not o.type.tensor_type.HasField("shape")]
     if missing:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model)
         types = {o.name: o.type for o in inferred.graph.output}
         for output in missing:
             output.type.CopyFrom(types[output.name])
@@ -255,11 +265,63 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
     return model
 
 
+def _check_functions(model: onnx.ModelProto, where: str) -> None:
+    """Refuse functions that call themselves, or that are huge where they are called.
+
+    Every call becomes a copy of the function, so that few functions can be many nodes.
+
+    Raises:
+        MpccError: ``E-model-invalid`` or ``E-limit-import``.
+    """
+    calls = {
+        (f.domain, f.name, f.overload): [
+            (n.domain, n.op_type, n.overload) for n in _all_nodes(f.node)
+        ]
+        for f in model.functions
+    }
+    sizes: dict[tuple[str, str, str], int] = {}
+
+    def size(of: Sequence[tuple[str, str, str]], depth: int) -> int:
+        if depth > len(calls):
+            raise _invalid(ValueError("a function calls itself"), where)
+        total = 0
+        for call in of:
+            if call in calls and call not in sizes:
+                sizes[call] = size(calls[call], depth + 1)
+            total = min(total + 1 + sizes.get(call, 0), MAX_NODES + 1)
+        return total
+
+    given = [(n.domain, n.op_type, n.overload) for n in _all_nodes(model.graph.node)]
+    try:
+        total = size(given, 0)
+    except RecursionError:
+        total = MAX_NODES + 1
+    if total > MAX_NODES:
+        raise MpccError.of(
+            "E-limit-import",
+            f"with functions in place of their calls the model has more than {MAX_NODES} nodes",
+            where,
+            "export the model without functions, or with less depth of calls",
+        )
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes, and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from graph.node
+
+
 def _check_opset(model: onnx.ModelProto, where: str) -> None:
     known = int(onnx.defs.onnx_opset_version())
     newest = min(MAX_OPSET, known)
     versions = [int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or not MIN_OPSET <= versions[0] <= newest:
+    if not versions and all(n.domain not in ("", "ai.onnx") for n in model.graph.node):
+        # One of other domains alone, such as trees, need not say which default one it leaves out.
+        model.opset_import.add(domain="", version=newest)
+        return
+    if len(set(versions)) != 1 or not MIN_OPSET <= versions[0] <= newest:
         found = ", ".join(map(str, versions)) or "none"
         older = known < MAX_OPSET and versions and known < versions[0] <= MAX_OPSET
         raise MpccError.of(

@@ -281,6 +281,8 @@ class Node:
         proto = self._attribute(name, onnx.TensorProto, None)
         try:
             return np.asarray(onnx.numpy_helper.to_array(proto))
+        except MemoryError:
+            raise
         except Exception as error:
             self.refuse(f"attribute {name} is damaged: {error}")
 
@@ -322,6 +324,16 @@ class Node:
         return found
 
     # --- results
+
+    def room(self, *shape: int) -> None:
+        """Count an array of positions, or a constant, whose shape follows from other shapes.
+
+        To be called before it is made.
+
+        Raises:
+            MpccError: ``E-limit-import``, as of :meth:`mpcc.frontend.importer.Room.array`.
+        """
+        self.builder.room.array(shape, self.label)
 
     def emit(self, definition: type[Operation], *operands: Operand, **attrs: AttrValue) -> Value:
         """Append an op with one result that comes from this node."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mpcc.frontend.importer import Array, Constant, Disclosed, Operand, type_of
-from mpcc.frontend.onnx.compose import absolute, chain, cut, power, scaled, spread
+from mpcc.frontend.onnx.compose import absolute, chain, cut, power, scaled, spread, square
 from mpcc.frontend.onnx.indexing import rearranged
 from mpcc.frontend.onnx.node import Node, Operator
 from mpcc.frontend.onnx.reduce import axes_of, reduced
@@ -22,6 +22,7 @@ MASK = 1024.0
 """Constants that are added to the operand of a softmax are at least minus this."""
 
 _MAX_EXPONENT = 16
+_MAX_EXPONENTS = 64
 _DEEP = 8
 
 
@@ -84,7 +85,7 @@ def sqrt(node: Node) -> Operand:
 
 
 def log(node: Node) -> Operand:
-    """Log: of numbers from 2^-24 on."""
+    """Log: of numbers from 2^-34 on."""
     return node.emit(tensor.Log, node.value(0))
 
 
@@ -92,7 +93,9 @@ def pow_(node: Node) -> Operand:
     """Pow: to public powers; those that are neither whole nor halves, of positive numbers."""
     node.no_integers()
     numbers = node.parameters(1, "exponent")
-    for exponent in numbers:
+    if len(set(numbers)) > _MAX_EXPONENTS:
+        node.refuse(f"{len(set(numbers))} different exponents; {_MAX_EXPONENTS} are the most")
+    for exponent in set(numbers):
         if not math.isfinite(exponent) or (exponent.is_integer() and abs(exponent) > _MAX_EXPONENT):
             node.refuse(f"exponent {exponent}", f"whole exponents end at {_MAX_EXPONENT}")
     # Broadcasting may make the result larger than the base.
@@ -101,6 +104,7 @@ def pow_(node: Node) -> Operand:
     if len(set(numbers)) == 1:
         return real_power(node, base, numbers[0])
     # A power per exponent, of the elements that have it, put back in order.
+    node.room(*shape)
     given = np.broadcast_to(np.asarray(numbers).reshape(node.shape(1)), shape).reshape(-1)
     places = [np.flatnonzero(given == e) for e in sorted(set(numbers))]
     parts = [real_power(node, rearranged(node, base, at), float(given[at[0]])) for at in places]
@@ -175,11 +179,20 @@ _MOVING: Sequence[type[tensor.TensorOperation]] = (
 )
 
 
-def _is_mask(x: Value, depth: int = _DEEP) -> bool:
+def _is_mask(
+    x: Value, depth: int = _DEEP, known: dict[tuple[Value, int], bool] | None = None
+) -> bool:
     """Whether a value is a truth value, or a whole number of the client's, or 1 minus it.
 
     Other factors are numbers, and a large constant beside them is a scale that must stay.
     """
+    known = {} if known is None else known
+    if (x, depth) not in known:
+        known[x, depth] = _made_of_masks(x, depth, known)
+    return known[x, depth]
+
+
+def _made_of_masks(x: Value, depth: int, known: dict[tuple[Value, int], bool]) -> bool:
     op = x.op
     if op is None or depth == 0:
         return False
@@ -188,17 +201,15 @@ def _is_mask(x: Value, depth: int = _DEEP) -> bool:
     if op.definition is tensor.ToReal:
         return True
     if op.definition in _MOVING:
-        return all(_is_mask(v, depth - 1) for v in op.operands)
+        return all(_is_mask(v, depth - 1, known) for v in dict.fromkeys(op.operands))
     if op.definition is tensor.Sub:
         one, other = op.operands
         constant = one.op is not None and one.op.definition is tensor.Weight
-        return constant and _is_mask(other, depth - 1)
+        return constant and _is_mask(other, depth - 1, known)
     return False
 
 
-def unmasked(
-    node: Node, x: Value, depth: int = _DEEP, known: dict[tuple[Value, int], Value] | None = None
-) -> Value:
+def unmasked(node: Node, x: Value, depth: int = _DEEP) -> Value:
     """The operand of a softmax with constants that are added to it, or chosen, at least -1024.
 
     A mask adds -1e4, -1e9 or the smallest float to what shall not count, to the same effect:
@@ -207,13 +218,13 @@ def unmasked(
     of the constant replaces what is below. Which constants these are follows from the graph alone:
     one that is added, one of a choice, and a single number times a truth value or one minus it.
     """
-    known = {} if known is None else known
+    known = node.builder.unmasked
     if (x, depth) not in known:
-        known[x, depth] = _unmasked(node, x, depth, known)
+        known[x, depth] = _unmasked(node, x, depth)
     return known[x, depth]
 
 
-def _unmasked(node: Node, x: Value, depth: int, known: dict[tuple[Value, int], Value]) -> Value:
+def _unmasked(node: Node, x: Value, depth: int) -> Value:
     op = x.op
     if op is None or depth == 0:
         return x
@@ -231,7 +242,7 @@ def _unmasked(node: Node, x: Value, depth: int, known: dict[tuple[Value, int], V
         ]
         made = {i: _limited(node, operands[i]) for i in chosen}
     else:
-        made = {i: _limited(node, unmasked(node, operands[i], depth - 1, known)) for i in chosen}
+        made = {i: _limited(node, unmasked(node, operands[i], depth - 1)) for i in chosen}
     if all(made[i] is operands[i] for i in chosen):
         return x
     for i, value in made.items():
@@ -377,15 +388,16 @@ def lrn(node: Node) -> Operand:
     x, shape, size = node.value(0), node.shape(0), node.integer("size")
     if len(shape) < 2 or size < 1 or size % 2 == 0:
         node.refuse(f"size {size} of data {list(shape)}", "odd sizes are supported")
-    half, rest = size // 2, [0] * (len(shape) - 2)
-    square = node.emit(
+    # Further neighbours are zeros.
+    half, rest = min(size // 2, shape[1] - 1), [0] * (len(shape) - 2)
+    squares = node.emit(
         tensor.Pad,
-        node.emit(tensor.Mul, x, x),
+        square(node, x),
         low=(0, half, *rest),
         high=(0, half, *rest),
         value=0.0,
     )
-    parts = [cut(node, square, 1, i, i + shape[1]) for i in range(size)]
+    parts = [cut(node, squares, 1, i, i + shape[1]) for i in range(2 * half + 1)]
     total = chain(parts, lambda a, b: node.emit(tensor.Add, a, b))
     total = scaled(node, total, node.number("alpha", 1e-4) / size)
     total = node.emit(tensor.Add, total, node.public("bias", node.number("bias", 1.0)))
@@ -447,12 +459,12 @@ def reduce_l2(node: Node) -> Operand:
     """ReduceL2: roots of sums of squares."""
     node.no_integers()
     x = node.value(0)
-    total = reduced(node, tensor.ReduceSum, node.emit(tensor.Mul, x, x), axes_of(node))
+    total = reduced(node, tensor.ReduceSum, square(node, x), axes_of(node))
     return node.emit(tensor.Sqrt, total)
 
 
 def reduce_log_sum(node: Node) -> Operand:
-    """ReduceLogSum: logarithms of sums from 2^-24 on."""
+    """ReduceLogSum: logarithms of sums from 2^-34 on."""
     node.no_integers()
     return node.emit(tensor.Log, reduced(node, tensor.ReduceSum, node.value(0), axes_of(node)))
 

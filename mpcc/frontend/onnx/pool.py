@@ -35,17 +35,20 @@ def average_pool(node: Node) -> Operand:
     """AveragePool: one to three spatial axes, all pads, dilations and ceil_mode."""
     windows = Windows.of(node)
     total = _sum_pool(node, node.value(0), windows)
-    counts = _counts(windows, padding=bool(node.integer("count_include_pad", 0)))
+    counts = _counts(node, windows, padding=bool(node.integer("count_include_pad", 0)))
     if (counts == counts.flat[0]).all():
         return scaled(node, total, 1.0 / float(counts.flat[0]))
     return node.emit(tensor.Mul, total, node.public("one_over_count", 1.0 / counts))
 
 
-def _counts(windows: Windows, *, padding: bool) -> Array:
+def _counts(node: Node, windows: Windows, *, padding: bool) -> Array:
     """Elements that the windows average: [1, 1, *windows]; those of the padding too, or not."""
     total = np.ones((1, 1))
     for i in range(windows.rank):
         begin, end = windows.pads[i], windows.pads[windows.rank + i]
+        node.room(begin + windows.size[i] + end + windows.extra[i])
+        node.room(windows.counts[i], windows.kernel[i])
+        node.room(total.size, windows.counts[i])
         inside = np.zeros(begin + windows.size[i] + end + windows.extra[i])
         if padding:
             inside[: begin + windows.size[i] + end] = 1

@@ -182,6 +182,8 @@ class _Layer:
                 "give fewer steps at a time, and hand the state on as an input and an output",
             )
         self._entry: tuple[Operand, Operand | None] | None = None
+        # The largest list of positions is that of all gates.
+        node.room(self.steps, self.batch, self.directions, gates * self.hidden)
         self.lengths = self._lengths()
         # Per step, direction and sequence: the element of the sequence that is looked at.
         order = np.arange(self.steps)[:, None].repeat(self.batch, axis=1)

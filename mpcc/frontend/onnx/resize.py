@@ -130,6 +130,10 @@ def _matrix(node: Node, mode: str, x: Array, have: int, scale: float) -> Array:
     """Matrix [want, have] of an interpolation."""
     outside, a = bool(node.integer("exclude_outside", 0)), node.number("cubic_coeff_a", -0.75)
     antialias = bool(node.integer("antialias", 0)) and scale < 1
+    node.room(len(x), have)
+    if antialias:
+        # Elements that a stretched interpolation looks at.
+        node.room(len(x), 2 + math.ceil(4 / scale))
     match mode:
         case "linear":
             if antialias:
@@ -167,6 +171,7 @@ def _resample(
         cropped = coordinates == "tf_crop_and_resize" and _is_cropped(node, axis)
         if want == have and scale == 1.0 and not cropped:
             continue
+        node.room(want)
         if coordinates == "tf_crop_and_resize":
             places = _cropped(node, axis, have, want)
         else:

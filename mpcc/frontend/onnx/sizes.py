@@ -331,6 +331,8 @@ def check_size(proto: onnx.NodeProto, arrays: Sequence[Array | None]) -> None:
                 bound = _product(np.broadcast_shapes(*(a.shape for a in given)))
             except ValueError:
                 bound = 0
+    except MemoryError:
+        raise
     except Exception as error:
         raise Unsupported(f"its constant operands do not fit together: {error}") from error
     _check_count(bound, given)

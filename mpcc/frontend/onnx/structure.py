@@ -55,6 +55,7 @@ def eye_like(node: Node) -> Operand:
     shape = node.shape(0)
     if len(shape) != 2:
         node.refuse(f"data of shape {list(shape)} is no matrix")
+    node.room(*shape)
     return node.public("eye", np.eye(*shape, k=node.integer("k", 0)))
 
 
@@ -212,7 +213,9 @@ def slice_(node: Node) -> Operand:
     x, wanted = node.value(0), list(shape)
     picked: dict[int, Array] = {}
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        picked[axis] = np.arange(shape[axis])[slice(start, end, step)]
+        kept = range(shape[axis])[slice(start, end, step)]
+        node.room(len(kept))
+        picked[axis] = np.arange(kept.start, kept.stop, kept.step)
         wanted[axis] = len(picked[axis])
     if 0 in wanted:
         return _empty(node, tuple(wanted))
@@ -267,6 +270,7 @@ def _mirrored(node: Node, x: Value, axis: int, mode: str, low: int, high: int) -
     if mode == "reflect" and size == 1 and max(low, high) > 0:
         node.refuse("reflection of an axis of one element")
     outside = (max(low, 0), max(high, 0))
+    node.room(size + sum(outside))
     indices: Array = np.pad(np.arange(size), outside, mode=numpy_mode)  # type: ignore[call-overload]
     indices = indices[max(-low, 0) : len(indices) - max(-high, 0)]
     if indices.size == 0:
@@ -313,12 +317,12 @@ def tile(node: Node) -> Operand:
     shape: Shape = type_of(x).shape
     if len(repeats) != len(shape) or min(repeats, default=1) < 1:
         node.refuse(f"repeats {list(repeats)} of data {list(shape)}")
-    # Only repeated axes get one before them: ranks are limited.
+    # Only repeated axes of several elements get one before them: ranks are limited.
     split_: list[int] = []
     wide: list[int] = []
     for size, count in zip(shape, repeats, strict=True):
-        split_ += [size] if count == 1 else [1, size]
-        wide += [size] if count == 1 else [count, size]
+        split_ += [size] if 1 in (count, size) else [1, size]
+        wide += [size * count] if 1 in (count, size) else [count, size]
     moved = spread(node, node.builder.value(node.reshape(x, tuple(split_))), tuple(wide))
     return node.reshape(moved, tuple(d * r for d, r in zip(shape, repeats, strict=True)))
 

@@ -17,9 +17,11 @@ from mpcc.frontend.onnx import (
     functions,
     indexing,
     linear,
+    ml,
     nn,
     normal,
     pool,
+    quantised,
     recurrent,
     reduce,
     resize,
@@ -28,7 +30,7 @@ from mpcc.frontend.onnx import (
 from mpcc.frontend.onnx.fold import FOLDABLE
 from mpcc.frontend.onnx.node import Operator
 
-__all__ = ["OPERATORS", "Reason", "Support", "operators", "reason"]
+__all__ = ["ML_OPERATORS", "OPERATORS", "Reason", "Support", "operator_of", "operators", "reason"]
 
 _FAMILIES: Mapping[str, ModuleType] = {
     "elementwise": elementwise,
@@ -46,12 +48,18 @@ _FAMILIES: Mapping[str, ModuleType] = {
     "recurrent": recurrent,
     "attention": attention,
     "control flow": control,
+    "quantised": quantised,
 }
 
 OPERATORS: Mapping[str, Operator] = {
     name: operator for family in _FAMILIES.values() for name, operator in family.OPERATORS.items()
 }
 """All operators of the default domain that can be imported."""
+
+ML_OPERATORS: Mapping[str, Operator] = ml.OPERATORS
+"""All operators of the domain ai.onnx.ml that can be imported."""
+
+_ML = "ai.onnx.ml"
 
 _FAMILY_OF = {name: family for family, m in _FAMILIES.items() for name in m.OPERATORS}
 
@@ -102,7 +110,6 @@ _REASONS: Mapping[str, Reason] = {
         "only numbers can be shared",
         "do this step before, at the input's owner",
     ),
-    "Acos Asin": Reason("function", "no approximation of this function is offered", _LAST),
     "FlexAttention LinearAttention": Reason(
         "attention",
         "the operator is not supported",
@@ -110,12 +117,6 @@ _REASONS: Mapping[str, Reason] = {
     ),
     "CausalConvWithState": Reason(
         "recurrent", "this layer is not supported", "write it as Concat and Conv"
-    ),
-    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul "
-    "QuantizeLinear": Reason(
-        "quantised",
-        "programs have fixed-point formats of their own",
-        "export the model in floating point, before quantisation",
     ),
     "BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor": Reason(
         "bits of integers",
@@ -153,8 +154,8 @@ _CONSTANT = Reason(
 _DOMAINS: Mapping[str, Reason] = {
     "ai.onnx.ml": Reason(
         "classical learning",
-        "the domain ai.onnx.ml is not supported",
-        "export the model with operators of the default domain (for a linear model: Gemm)",
+        "the operator is not supported",
+        "`mpcc ops` lists what is supported; export with operators of the default domain",
     ),
     "ai.onnx.preview": Reason(
         "attention",
@@ -175,8 +176,35 @@ _UNKNOWN = Reason(
 _OTHER = Reason("other", "the operator is not supported", "`mpcc ops` lists what is supported")
 
 
+def operator_of(domain: str, name: str) -> Operator | None:
+    """How an operator of a domain is imported; None if it is not."""
+    if domain == _ML:
+        return ML_OPERATORS.get(name)
+    return OPERATORS.get(name) if domain in ("", "ai.onnx") else None
+
+
+_ML_REASONS: Mapping[str, Reason] = {
+    "ZipMap": Reason(
+        "classical learning",
+        "maps cannot be shared; at the end of a model it is left out, and the scores are a tensor",
+        "export without it (in skl2onnx: zipmap=False)",
+    ),
+    **dict.fromkeys(
+        ("CastMap", "DictVectorizer"),
+        Reason("classical learning", "maps cannot be shared", "give features as a tensor"),
+    ),
+    "CategoryMapper": Reason(
+        "classical learning",
+        "strings cannot be shared",
+        "number the categories before, at the input's owner",
+    ),
+}
+
+
 def reason(domain: str, name: str) -> Reason:
     """Why an operator without an importer cannot be imported on computed values."""
+    if domain == _ML and name in _ML_REASONS:
+        return _ML_REASONS[name]
     if domain not in ("", "ai.onnx"):
         return _DOMAINS.get(domain, _UNKNOWN)
     if name in _BY_NAME:
@@ -213,7 +241,7 @@ class Support:
 
 def _support(schema: onnx.defs.OpSchema) -> Support:
     domain, name, since = str(schema.domain), str(schema.name), int(schema.since_version)
-    operator = OPERATORS.get(name) if not domain else None
+    operator = operator_of(domain, name)
     if operator is None:
         why = reason(domain, name)
         status = "constants" if not domain and name in FOLDABLE else "no"
@@ -221,7 +249,8 @@ def _support(schema: onnx.defs.OpSchema) -> Support:
     line = (operator.run.__doc__ or "").strip().splitlines()[0]
     note = line.partition(": ")[2].rstrip(".")
     status = "partly" if operator.refused else "yes"
-    return Support(domain, name, since, _FAMILY_OF[name], status, note, operator.refused)
+    family = "classical learning" if domain else _FAMILY_OF[name]
+    return Support(domain, name, since, family, status, note, operator.refused)
 
 
 def operators(schemas: Iterable[onnx.defs.OpSchema] | None = None) -> list[Support]:

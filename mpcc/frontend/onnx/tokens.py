@@ -7,16 +7,16 @@ them where nothing else uses the input, other positions are compared with every 
 
 from __future__ import annotations
 
-from mpcc.frontend.importer import Operand, type_of
+from mpcc.frontend.importer import Builder, Operand, Problems, type_of
 from mpcc.frontend.onnx.node import Node
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import element_count
 
-__all__ = ["looked_up", "looked_up_rows"]
+__all__ = ["check_looked_up", "looked_up", "looked_up_rows"]
 
 _MAX_COMPARED = 1 << 20
-"""Comparisons of computed positions with all places of a table."""
+"""Comparisons of positions with all places of tables."""
 
 
 def looked_up(node: Node, axis: int) -> Operand:
@@ -40,6 +40,30 @@ def looked_up(node: Node, axis: int) -> Operand:
     return node.transpose(rows, perm)
 
 
+def check_looked_up(builder: Builder, problems: Problems) -> None:
+    """Report inputs whose owner cannot make one-hot rows, as they have other uses too.
+
+    To be called when the whole model is imported, and what nothing needs is gone.
+    """
+    uses = builder.module.main.uses()
+    for ids, label in builder.lookups.items():
+        assert ids.op is not None
+        users = uses.get(ids, [])
+        tables = [op for op, at in users if op.definition is tensor.Lookup and at == 0]
+        heights = [type_of(op.operands[1]).shape[0] for op in tables]
+        if not heights or (len(tables) == len(users) and len(set(heights)) == 1):
+            continue
+        count = element_count(type_of(ids).shape)
+        if sum(heights) * count > _MAX_COMPARED:
+            problems.node(
+                "E-import-unsupported",
+                f"{count} positions of the input {ids.op.attrs['name']} among {sum(heights)}, "
+                f"and another use of this input; {_MAX_COMPARED} comparisons are the most",
+                label,
+                "give the positions a second time, as an input that is only looked up",
+            )
+
+
 def looked_up_rows(node: Node, table: Operand, ids: Value) -> Value:
     """Rows [..., H] of a table [V, H] at secret positions of any shape.
 
@@ -56,4 +80,6 @@ def looked_up_rows(node: Node, table: Operand, ids: Value) -> Value:
             f"{count} computed positions among {height}; {_MAX_COMPARED} comparisons are the most",
             "give the positions as an input of the model, or take a smaller table",
         )
+    if given:
+        node.builder.lookups.setdefault(ids, node.label)
     return node.emit(tensor.Lookup, ids, node.real(table) if isinstance(table, Value) else table)

@@ -6,6 +6,7 @@ real units (raw / 2^frac), elementwise, and holds while no value leaves its decl
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import secure
 from mpcc.ir.types import SecureType
 
-__all__ = ["Bound", "bound"]
+__all__ = ["Bound", "bound", "error_bounds"]
 
 Array = npt.NDArray[Any]
 
@@ -97,6 +98,32 @@ def bound(
             found = _Known(size_here, found.error, found.spread)
         known[op.result] = found
     return outputs
+
+
+def error_bounds(module: Module, weights: Mapping[str, Array]) -> dict[Value, float]:
+    """Distance from the float model of every number, largest over its elements, for all inputs.
+
+    Values behind an op without an error rule have no bound and are left out.
+
+    Args:
+        module: a verified secure module.
+        weights: raw int64 weights by name.
+    """
+    known: dict[Value, _Known] = {}
+    for op in module.main.ops:
+        if op.definition is secure.Reveal or any(v not in known for v in op.operands):
+            continue
+        operands = [known[v] for v in op.operands]
+        if op.definition is secure.Negative:
+            known[op.result] = _sign(operands[0], None, _coarse(op))
+            continue
+        with contextlib.suppress(MpccError):
+            known[op.result] = _rule(op, operands, weights, known)
+    return {
+        value: float(found.error.max(initial=0.0)) * _SLACK
+        for value, found in known.items()
+        if isinstance(value.type, SecureType)
+    }
 
 
 def _here(value: Value, raw: Array) -> Array:

@@ -8,12 +8,13 @@ one unit of a truncation, and every float operation by a bound of its own roundi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mpcc.ir.analysis.affine import AffineForms
 from mpcc.ir.analysis.forms import declaration, factors, is_real, kind_of
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.interp import real
@@ -35,6 +36,10 @@ class Intervals:
         weight_frac: fraction bits of the weights.
         inputs: enforced (lo, hi) of every input by name.
         coarse: low bits that comparisons of maxima leave out.
+
+    Attributes:
+        values: bounds of every value.
+        ends: least and largest bound of an op's first result, before anything was clipped.
     """
 
     def __init__(
@@ -52,6 +57,9 @@ class Intervals:
         self.rounding = Rounding(unit, encoding, ((1 << coarse) - 1) * unit)
         self.inputs = inputs
         self.values: dict[Value, Interval] = {}
+        self.ends: dict[Op, tuple[float, float]] = {}
+        self.affine: AffineForms | None = AffineForms(self.rounding)
+        self._clipped: set[Value] = set()
 
     def step(self, op: Op) -> float:
         """Propagate through one op.
@@ -63,14 +71,45 @@ class Intervals:
         if op.definition is tensor.Output:
             return 0.0
         found = self._enclose(op)
-        self.values.update(zip(op.results, found.results, strict=True))
-        return max(found.inner, largest(found.results))
+        results = found.results
+        if len(results) == 1 and is_real(op.result):
+            (own,) = results
+            own = self._averaged(op, own)
+            if self.affine is not None:
+                self.affine.forget(op.result)
+                own = self.affine.refine(op, self.values, own)
+            results = (own,)
+        self.values.update(zip(op.results, results, strict=True))
+        first = results[0]
+        if first.lo.size:
+            self.ends[op] = float(first.lo.min()), float(first.hi.max())
+        return max(found.inner, largest(results))
 
     def clip(self, op: Op, bits: int) -> None:
         """The op's results are clamped to, or assumed within, [-2^bits, 2^bits] from here on."""
         for value in op.results:
             if is_real(value):
                 self.values[value] = self.values[value].clip(2.0**bits)
+                self._clipped.add(value)
+                if self.affine is not None:
+                    self.affine.forget(value)
+
+    def _averaged(self, op: Op, own: Interval) -> Interval:
+        """Bounds of weighted means, as of an attention's values: no mean is beyond the extremes."""
+        if op.definition is not tensor.MatMul:
+            return own
+        weights, values = op.operands
+        maker, averaged = weights.op, self.values[values]
+        if maker is None or weights in self._clipped or averaged.lo.ndim < 2:
+            return own
+        shape = weights.type.shape  # type: ignore[union-attr]
+        off = declaration(maker).sum_error(maker.attrs, shape, self.rounding)
+        if off is None:
+            return own
+        lo, hi = averaged.lo.min(axis=-2, keepdims=True), averaged.hi.max(axis=-2, keepdims=True)
+        far = np.maximum(np.abs(lo), np.abs(hi))
+        mean = widen(Interval(lo, hi), off * far + self.rounding.unit)
+        return Interval(np.maximum(own.lo, mean.lo), np.minimum(own.hi, mean.hi))
 
     def _enclose(self, op: Op) -> Enclosure:
         attrs = op.attrs
@@ -96,12 +135,14 @@ class Observed:
         inputs: per input name, largest absolute value.
         outputs: the float outputs of every sample.
         output_scale: largest absolute value per output name.
+        ends: per op index, least and largest value of its results.
     """
 
     magnitude: dict[int, float]
     inputs: dict[str, float]
     outputs: list[dict[str, Array]]
     output_scale: dict[str, float]
+    ends: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def observe(
@@ -112,7 +153,12 @@ def observe(
     found = Observed({}, {}, [], {})
 
     def look(op: Op, array: Array) -> None:
-        size = float(np.abs(array).max(initial=0.0))
+        size = 0.0
+        if array.size:
+            ends = float(array.min()), float(array.max())
+            size = max(-ends[0], ends[1])
+            low, high = found.ends.get(index[op], ends)
+            found.ends[index[op]] = min(low, ends[0]), max(high, ends[1])
         # Before a constant is added, a product is at most this much larger.
         if kind_of(op) is tensor.Kind.PRODUCT:
             for value in op.operands[len(factors(op)) :]:

@@ -1,24 +1,28 @@
 """Which ring every op of a tensor module is computed in.
 
-One ring is the program's. Ops that the user named are computed in the other one, and so are those
-that only move what such ops take or give, so that no value is cast twice for nothing. Where a value
-crosses from one ring to the other it is an activation: products are truncated before.
+One ring is the program's. Ops that the user named, or the analysis chose, are computed in the other
+one. With named ops go those that only move what such ops take or give, so that no value is cast
+twice for nothing. Where a value crosses from one ring to the other it is an activation: products
+are truncated before.
+
+What the analysis chooses a ring for is a *unit*: a product with the sums that it joins before it is
+truncated, or everything that is computed from activations between products.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from mpcc.errors import Diagnostic, collect
-from mpcc.ir.analysis.forms import CONST, forms, kind_of
+from mpcc.ir.analysis.forms import CONST, PRODUCT, forms, kind_of
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.tensor import Kind
 from mpcc.ir.phi import DEFAULT_RING, RINGS, FormatOptions, Phi
 
-__all__ = ["Rings"]
+__all__ = ["Rings", "Unit", "units"]
 
 _NAMED = 8
 """Nodes that an error lists."""
@@ -40,6 +44,27 @@ class Rings:
     def of_phi(cls, phi: Phi) -> Rings:
         """Those that formats name."""
         return cls(phi.ring, frozenset(phi.others))
+
+    @classmethod
+    def of_narrow(cls, module: Module, narrow: Collection[int]) -> Rings:
+        """These ops in 32 bits and all others in 64; the ring of most is the program's.
+
+        An input goes with its users, if they agree.
+        """
+        function, small, large = module.main, min(RINGS), max(RINGS)
+        asked = {
+            i: small if i in narrow else large
+            for i in _computed(function)
+            if function.ops[i].definition is not tensor.Input
+        }
+        few = sum(ring == small for ring in asked.values())
+        main = small if few > len(asked) - few else large
+        return cls.of_ops(module, main, asked)
+
+    @classmethod
+    def of_ops(cls, module: Module, main: int, asked: Mapping[int, int]) -> Rings:
+        """Rings of some ops by number; the others go with them, or are in the program's."""
+        return cls(main, _spread(module.main, main, asked))
 
     @classmethod
     def chosen(cls, module: Module, options: FormatOptions) -> Rings:
@@ -73,7 +98,7 @@ class Rings:
                     )
                 )
         collect(unknown)
-        return cls(main, _spread(module.main, main, asked))
+        return cls.of_ops(module, main, asked)
 
     def of(self, index: int) -> int:
         """Bits of the ring of the op of this number."""
@@ -112,6 +137,47 @@ class Rings:
         return frozenset(v for v, rings in uses.items() if max(rings) < made[v] and v not in opened)
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Ops that are computed in one ring.
+
+    Attributes:
+        ops: their numbers.
+        multiplies: whether they are products and sums of products.
+    """
+
+    ops: tuple[int, ...]
+    multiplies: bool
+
+
+def units(function: Function) -> list[Unit]:
+    """The units of a tensor function, in the order of their first ops; inputs belong to none."""
+    form = forms(function).form
+    computed = [i for i in _computed(function) if function.ops[i].definition is not tensor.Input]
+    multiplies = {i: form[function.ops[i].results[0]] == PRODUCT for i in computed}
+    made = {r: i for i in computed for r in function.ops[i].results}
+    first: dict[int, int] = {}
+
+    def root(i: int) -> int:
+        while first.setdefault(i, i) != i:
+            i = first[i]
+        return i
+
+    for i in computed:
+        op = function.ops[i]
+        if kind_of(op) is Kind.PRODUCT:
+            continue  # what it takes are activations, which may come from another ring
+        for value in op.operands:
+            j = made.get(value)
+            if j is not None and multiplies[j] == multiplies[i]:
+                one, other = sorted((root(i), root(j)))
+                first[other] = one
+    found: dict[int, list[int]] = {}
+    for i in computed:
+        found.setdefault(root(i), []).append(i)
+    return [Unit(tuple(ops), multiplies[i]) for i, ops in sorted(found.items())]
+
+
 def _other(ring: int) -> int:
     (found,) = (r for r in RINGS if r != ring)
     return found
@@ -123,7 +189,7 @@ def _computed(function: Function) -> list[int]:
     return [i for i, op in enumerate(function.ops) if any(form[v] != CONST for v in op.results)]
 
 
-def _spread(function: Function, main: int, asked: dict[int, int]) -> frozenset[int]:
+def _spread(function: Function, main: int, asked: Mapping[int, int]) -> frozenset[int]:
     """The ops in the other ring: those asked for, and those that only move their values.
 
     A structural op goes with its operands, an input with its users, if they agree.

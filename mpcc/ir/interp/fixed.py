@@ -6,7 +6,7 @@ results are bit-exact with any engine; without them, they follow the chosen roun
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +113,7 @@ def simulate(
     *,
     check_ranges: bool = True,
     keep_raw: bool | Collection[int] = False,
+    look: Callable[[int, Array], None] | None = None,
 ) -> Simulation:
     """Run a secure module once; ops are numbered as in its @main with all calls written out.
 
@@ -130,6 +131,8 @@ def simulate(
         seed: of ``random``.
         check_ranges: whether to compare every result with its declared width.
         keep_raw: whether to keep every op's raw result, or the indices of those to keep.
+        look: called for every result with the op's index and its raw array, which the callee must
+            neither change nor keep.
 
     Raises:
         MpccError: an input or weight is missing, has another shape, or leaves its range.
@@ -173,6 +176,8 @@ def simulate(
             arrays[value] = array
             if keep_raw is True or (keep_raw and position in keep_raw):
                 result.raw[position] = array
+            if look is not None:
+                look(position, array)
         for used in {*op.operands, *op.results}:
             if last[used] == position:
                 arrays.pop(used, None)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mpcc.errors import MpccError
 from mpcc.ir.analysis.forms import CONST, forms, kind_of
 from mpcc.ir.analysis.ranges import Observed, observe
+from mpcc.ir.analysis.rings import Rings
 from mpcc.ir.core import Module, Op
 from mpcc.ir.ops.tensor import Kind
 from mpcc.ir.phi import FormatOptions, Phi
@@ -94,7 +95,7 @@ def formats_of_batch(
         known = {same[i]: observed.magnitude[i] for i in same}
         seen = replace(found, magnitude={**found.magnitude, **known}, inputs=observed.inputs)
     try:
-        own = _own_formats(other, phi, seen, table, clamps, options)
+        own = _own_formats(other, phi, seen, same, options)
     except NoFitError as error:
         raise _grown(base, other, str(error)) from None
     ops = other.module.main.ops
@@ -115,21 +116,23 @@ def _own_formats(
     batch: Batch,
     phi: Phi,
     observed: Observed | None,
-    table: Mapping[int, int],
-    clamps: Mapping[int, int],
+    same: Mapping[int, int],
     options: FormatOptions,
 ) -> Phi:
     """What the analysis finds for this batch alone at the fraction bits of ``phi``.
 
     Raises:
-        NoFitError: that, or ``table`` with ``clamps``, does not fit the ring.
+        NoFitError: that, or what ``phi`` says of the ops that correspond, does not fit the ring.
     """
     if options.disclose == "none":
         return declared_phi(batch.module, options)
     inputs = input_ranges(batch.module, observed, options, phi.policy)
+    known = Rings.of_phi(phi)
+    rings = Rings.of_ops(batch.module, known.main, {k: known.of(i) for i, k in same.items()})
     ranges = Ranges(
-        batch.module, batch.constants, options, phi.policy, inputs, observed, phi.weight_bits
+        batch.module, batch.constants, options, phi.policy, inputs, observed, phi.weight_bits, rings
     )
+    table, clamps = ({same[i]: b for i, b in rows} for rows in (phi.ranges, phi.clamps))
     ranges.check_fit(table, clamps, phi.frac, phi.weight_frac)
     return ranges.formats(phi.frac, phi.weight_frac, phi.coarse)
 

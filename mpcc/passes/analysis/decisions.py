@@ -9,7 +9,7 @@ difference counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from mpcc.ir.types import BitType, SecureType
 from mpcc.passes.lower_tensor_to_secure import encode_weights
 from mpcc.passes.lowerings import RULES, Lowering
 
-__all__ = ["Program", "clamped_reference"]
+__all__ = ["Program", "clamped_reference", "numbers"]
 
 Array = npt.NDArray[Any]
 Decide = Callable[[Op, tuple[Array, ...], list[Array]], tuple[Array, ...]]
@@ -54,12 +54,14 @@ class Program:
         flat, secure = inline(module), inline(lowering.run())
         self.module = flat.module
         self.constants = constants
+        self.numbers = flat.rows
         clamps = dict(phi.clamps)
         self.clamps = {i: clamps[row] for i, row in enumerate(flat.rows) if row in clamps}
         self.tolerance = options.max_error
         self.secure = secure.module
         self.weights = encode_weights(constants, self.secure)
         index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
+        self._lowering, self._index = lowering, index
         # The jumping result is the last one.
         self._jumps: dict[Op, tuple[int, Value]] = {}
         # Of every real operand of such an op: operand number, place of what it became, its value.
@@ -67,12 +69,11 @@ class Program:
         self.compared_error = 0.0
         self._unit = 2.0**-phi.frac
         # Of every value here: the call that it is made in, and what it is there.
-        origin = {v: known for known, v in flat.values.items()}
+        self._origin = {v: known for known, v in flat.values.items()}
+        self._written = secure.values
 
         def produced(value: Value) -> Value | None:
-            number, source = origin[value]
-            made = lowering.produced(source)
-            return None if made is None else secure.values[number, made]
+            return self._here(value, lowering.produced)
 
         for op in self.module.main.ops:
             if op.definition is not tensor.Output and declaration(op).discontinuous:
@@ -90,8 +91,13 @@ class Program:
         """Whether the model has operators that jump."""
         return bool(self._jumps)
 
-    def run(self, sample: Mapping[str, Array], seed: int) -> Simulation:
-        """A run with random coins; what it decided is kept."""
+    def run(
+        self,
+        sample: Mapping[str, Array],
+        seed: int,
+        look: Callable[[int, Array], None] | None = None,
+    ) -> Simulation:
+        """A run with random coins; what it decided is kept. ``look``: as of :func:`simulate`."""
         keep = {i for i, _ in self._jumps.values()}
         keep |= {i for compared in self._compared.values() for _, i, _ in compared}
         return simulate(
@@ -102,6 +108,7 @@ class Program:
             seed=seed,
             check_ranges=False,
             keep_raw=keep,
+            look=look,
         )
 
     def reference(self, sample: Mapping[str, Array], run: Simulation) -> dict[str, Array]:
@@ -112,20 +119,55 @@ class Program:
             if op not in self._jumps:
                 return results
             position, value = self._jumps[op]
-            found = _numbers(value, run.raw[position])
-            own = results[-1]
-            reals = [a for v, a in zip(op.operands, operands, strict=True) if is_real(v)]
-            size = max((float(np.abs(a).max(initial=0.0)) for a in reals), default=0.0)
-            # As for outputs: beyond 2^8 an absolute budget is finer than binary32.
-            tolerance = self.tolerance * max(1.0, size / 256)
+            found = numbers(value, run.raw[position])
+            tolerance = self._tolerance(op, operands)
             for k, i, became in self._compared[op]:
-                away = np.abs(_numbers(became, run.raw[i]) - operands[k])
+                away = np.abs(numbers(became, run.raw[i]) - operands[k])
                 error = float(away.max(initial=0.0)) + self._truncation(became)
                 self.compared_error = max(self.compared_error, error / tolerance)
-            open_ = declaration(op).allows(op.attrs, operands, found, tolerance)
-            return (*results[:-1], np.where(open_, found, own).astype(own.dtype))
+            return self.decided(op, results, operands, found)
 
         return clamped_reference(self.module, self.constants, sample, self.clamps, decide)
+
+    def decided(
+        self, op: Op, results: tuple[Array, ...], operands: Sequence[Array], found: Array
+    ) -> tuple[Array, ...]:
+        """Float results of an op, with the program's decision ``found`` where it is open."""
+        if op not in self._jumps:
+            return results
+        tolerance = self._tolerance(op, operands)
+        open_ = declaration(op).allows(op.attrs, operands, found, tolerance)
+        own = results[-1]
+        return (*results[:-1], np.where(open_, found, own).astype(own.dtype))
+
+    def _tolerance(self, op: Op, operands: Sequence[Array]) -> float:
+        reals = [a for v, a in zip(op.operands, operands, strict=True) if is_real(v)]
+        size = max((float(np.abs(a).max(initial=0.0)) for a in reals), default=0.0)
+        # As for outputs: beyond 2^8 an absolute budget is finer than binary32.
+        return self.tolerance * max(1.0, size / 256)
+
+    def places(self) -> dict[Value, tuple[int, Value]]:
+        """What users take of every value that is no constant: op number and secure value."""
+        found = {}
+        inner = {
+            v
+            for op in self.module.main.ops
+            if op.definition is not tensor.Output
+            for v in op.operands
+        }
+        for op in self.module.main.ops:
+            for value in op.results:
+                outer = value not in inner
+                became = self._here(value, lambda v, o=outer: self._lowering.used(v, o))
+                if became is not None:
+                    found[value] = (self._index[became], became)
+        return found
+
+    def _here(self, value: Value, became: Callable[[Value], Value | None]) -> Value | None:
+        """What a value became in the program with its calls written out, None for a constant."""
+        number, source = self._origin[value]
+        made = became(source)
+        return None if made is None else self._written[number, made]
 
     def _truncation(self, value: Value) -> float:
         """What the truncation of a product may add before it is compared."""
@@ -133,7 +175,7 @@ class Program:
         return self._unit if fine else 0.0
 
 
-def _numbers(value: Value, raw: Array) -> Array:
+def numbers(value: Value, raw: Array) -> Array:
     """Raw words, or bits, as real numbers."""
     if isinstance(value.type, BitType):
         return raw.astype(np.float64)

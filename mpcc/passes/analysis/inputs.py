@@ -127,7 +127,7 @@ def _warn_of_thin_data(notes: list[str], name: str, bound: float, seen: float | 
 
 
 def random_samples(
-    module: Module, ranges: Mapping[str, tuple[float, float]]
+    module: Module, ranges: Mapping[str, tuple[float, float]], count: int = _RANDOM_SAMPLES
 ) -> list[dict[str, Array]]:
     """Uniform inputs in the enforced ranges, for a model without calibration data.
 
@@ -135,7 +135,7 @@ def random_samples(
     """
     generator = np.random.default_rng(0)
     samples: list[dict[str, Array]] = []
-    for _ in range(_RANDOM_SAMPLES):
+    for _ in range(count):
         sample: dict[str, Array] = {}
         for op in module.main.walk(tensor.Input.name):
             lo, hi = ranges[op.attrs["name"]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from mpcc.errors import Diagnostic
+from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import (
     CONST,
     PRODUCT,
@@ -21,6 +21,7 @@ from mpcc.ir.analysis.forms import (
 )
 from mpcc.ir.analysis.ranges import Intervals, Observed
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.secure import MAX_TRUNCATE_SLACK
@@ -28,9 +29,9 @@ from mpcc.ir.ops.tensor import Kind
 from mpcc.ir.phi import BITS_MAX, BITS_MIN, FormatOptions, Phi
 from mpcc.ir.types import TensorType
 from mpcc.passes.analysis.inputs import Inputs
-from mpcc.passes.lower_tensor_to_secure import range_bits
+from mpcc.passes.lower_tensor_to_secure import build_secure, range_bits
 
-__all__ = ["Misfit", "NoFitError", "Ranges"]
+__all__ = ["Misfit", "NoFitError", "NoFormError", "Ranges"]
 
 Array = npt.NDArray[Any]
 
@@ -96,6 +97,23 @@ class NoFitError(Exception):
         return [misfit.diagnostic(fix) for misfit in self.misfits]
 
 
+class NoFormError(NoFitError):
+    """At these fraction bits all ranges fit, but an operator's fixed-point form does not.
+
+    Attributes:
+        error: what its lowering says.
+    """
+
+    def __init__(self, error: MpccError) -> None:
+        self.misfits = ()
+        self.error = error
+        Exception.__init__(self, str(error))
+
+    def diagnostics(self, fix: str) -> list[Diagnostic]:
+        """What the lowering says, which knows a way out of its own."""
+        return list(self.error.diagnostics)
+
+
 class Ranges:
     """Formats of a module at given fraction bits, under one range policy.
 
@@ -108,8 +126,11 @@ class Ranges:
         observed: what the float model did on the calibration data; None without any.
         weight_bits: every weight is below 2^weight_bits.
         rings: of all ops; None: those that the options ask for.
+
+    Attributes:
+        module: with its calls written out; all numbers of ops are of this one.
         rows: per op, its number in Phi: ops of one number are calls of one op of a function, and
-            have the same range and clamp. None: ops have their own.
+            have the same range and clamp.
     """
 
     def __init__(
@@ -122,10 +143,11 @@ class Ranges:
         observed: Observed | None,
         weight_bits: int,
         rings: Rings | None = None,
-        rows: Sequence[int] | None = None,
     ) -> None:
-        self.module = module
-        self.ops = module.main.ops
+        self._source = module
+        written = inline(module)
+        self.module, self.rows = written.module, written.rows
+        self.ops = self.module.main.ops
         self.index = {r: i for i, op in enumerate(self.ops) for r in op.results}
         self.constants = constants
         self.options = options
@@ -135,14 +157,15 @@ class Ranges:
         self.weight_bits = weight_bits
         self.rings = Rings.chosen(module, options) if rings is None else rings
         self._ring = self.rings.table(self.ops)
-        self._crossings = self.rings.crossings(module.main)
+        self._crossings = self.rings.crossings(self.module.main)
         self._extra = _extra_bits(self.ops)
         self._passed = _passed_rings(self.ops, self.rings)
-        self.rows = list(range(len(self.ops))) if rows is None else rows
         self._same: dict[int, list[int]] = {}
         for i, row in enumerate(self.rows):
             self._same.setdefault(row, []).append(i)
         self.coarse = 0
+        self._proofs: dict[tuple[int, int, int], Mapping[Op, tuple[float, float]]] = {}
+        self._narrowed_by: tuple[int, int, int] | None = None
         self.narrowed: tuple[int, int, float, dict[int, int]] | None = None
 
     def formats(self, frac: int, weight_frac: int, coarse: int = 0) -> Phi:
@@ -163,7 +186,7 @@ class Ranges:
             ranges = dict.fromkeys(ranges, max(ranges.values()))
             clamps = dict.fromkeys(clamps, max(clamps.values(), default=0))
         self.check_fit(ranges, clamps, frac, weight_frac)
-        return Phi(
+        phi = Phi(
             self.policy,
             self.rings.main,
             frac,
@@ -175,6 +198,19 @@ class Ranges:
             tuple(sorted(self.rings.others)),
             coarse=coarse,
         )
+        self.check_forms(phi)
+        return phi
+
+    def check_forms(self, phi: Phi) -> None:
+        """NoFormError if an operator that is approximated has no room for its digits."""
+        if not any(kind_of(op).activates for op in self.ops):
+            return
+        try:
+            build_secure(self._source, phi, self.options)
+        except MpccError as error:
+            if error.code != "E-lower-format":
+                raise
+            raise NoFormError(error) from None
 
     def _table(self, bits: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
         """A row of Phi for every number."""
@@ -205,7 +241,21 @@ class Ranges:
     def intervals(self, frac: int, weight_frac: int) -> Intervals:
         """What proves ranges, at given fraction bits."""
         bounds, constants = self.inputs.ranges, self.constants
-        return Intervals(self.module, constants, frac, weight_frac, bounds, self.coarse)
+        made = Intervals(self.module, constants, frac, weight_frac, bounds, self.coarse)
+        return self.keep(made, frac, weight_frac)
+
+    def keep(self, made: Intervals, frac: int, weight_frac: int) -> Intervals:
+        """Remember where what they prove stands, for :meth:`proved_ends`."""
+        self._proofs[frac, weight_frac, self.coarse] = made.ends
+        return made
+
+    def proved_ends(self, phi: Phi) -> Mapping[int, tuple[float, float]]:
+        """Per op, least and largest value of its result, as proved for formats that were made here."""
+        key = phi.frac, phi.weight_frac, phi.coarse
+        if self.policy == "observed" and self._narrowed_by is not None:
+            key = self._narrowed_by
+        ends = self._proofs.get(key, {})
+        return {i: ends[op] for i, op in enumerate(self.ops) if op in ends}
 
     def ranged(self) -> list[tuple[int, Op]]:
         """Ops that have a range in Phi: those that compute, on something that is no constant."""
@@ -260,6 +310,7 @@ class Ranges:
                 bits[i] = min(wanted[i], max(range_bits(size), BITS_MIN))
                 intervals.clip(op, wanted[i])
         self.narrowed = (floor, floor, self._lower(floor), bits)
+        self._narrowed_by = floor, floor, self.coarse
         return dict(bits)
 
     def _rooms(self, clamps: Mapping[int, int], frac: int, weight_frac: int) -> dict[Value, Room]:
@@ -277,9 +328,26 @@ class Ranges:
     def _guarded(
         self, frac: int, weight_frac: int, given: Mapping[int, int]
     ) -> tuple[dict[int, int], dict[int, int]]:
-        """Observed ranges, made certain: a clamp behind every truncation that may exceed them."""
+        """Observed ranges, made certain: a clamp behind every truncation that may exceed them.
+
+        Where an op does not fit whose own result cannot be clamped, such as a quotient, products
+        that feed it are clamped though they fit.
+        """
+        forced: set[int] = set()
+        while True:
+            bits, clamps, more = self._guard(frac, weight_frac, given, forced)
+            if not more:
+                return bits, clamps
+            forced |= more
+
+    def _guard(
+        self, frac: int, weight_frac: int, given: Mapping[int, int], forced: set[int]
+    ) -> tuple[dict[int, int], dict[int, int], set[int]]:
+        """Ranges and clamps with clamps on ``forced``; further products that should have one."""
         wanted = self._observed_bits()
         found = self.forms({})
+        # Operators that take products as they are must not get any that wrapped.
+        taken = {v for op in self.ops if declaration(op).fine for v in _sources(op)}
         intervals = self.intervals(frac, weight_frac)
         rooms = self._rooms({}, frac, weight_frac)
         bits: dict[int, int] = {}
@@ -289,23 +357,28 @@ class Ranges:
             if i not in wanted:
                 continue
             value = op.result
-            proved = range_bits(size)
-            if proved <= min(wanted[i] + _GUARD_SLACK, rooms[value].bits):
+            proved, room = range_bits(size), rooms[value].bits
+            product = found.form[value] == PRODUCT
+            if proved <= min(wanted[i] + _GUARD_SLACK, room) and i not in forced:
                 # A comparison on some more bits is cheaper than a clamp.
                 bits[i] = max(proved, BITS_MIN)
-            elif found.form[value] == PRODUCT:
+            elif product:
                 # Until it is truncated a product may wrap; the clamp behind the truncation takes
                 # whatever comes out.
                 bits[i] = wanted[i]
-                if value in found.demanded:
+                if value in found.demanded or value in taken:
                     clamps[i] = wanted[i]
                     intervals.clip(op, wanted[i])
             else:
                 bits[i] = max(proved, BITS_MIN)
+                feeding = {self.index[v] for v in _sources(op) if found.form[v] == PRODUCT}
+                more = (feeding & wanted.keys()) - clamps.keys() - forced
+                if proved > room and more:
+                    return bits, clamps, more
             if i in given:
                 clamps[i] = given[i]
                 intervals.clip(op, given[i])
-        return bits, clamps
+        return bits, clamps, set()
 
     def _proved(
         self, frac: int, weight_frac: int, given: Mapping[int, int]
@@ -372,9 +445,9 @@ def _extra_bits(ops: Sequence[Op]) -> dict[Value, int]:
     """Bits that users of a value need beside it, looked at through what has no range of its own."""
     needed: dict[Value, int] = {}
     for op in reversed(ops):
-        if kind_of(op).ranged:
-            continue
-        below = max((needed.get(r, 0) for r in op.results), default=0)
+        # A range of its own makes room for what uses the op, not for what the op uses.
+        passed = () if kind_of(op).ranged else op.results
+        below = max((needed.get(r, 0) for r in passed), default=0)
         for value in op.operands:
             type_ = value.type
             assert isinstance(type_, TensorType)

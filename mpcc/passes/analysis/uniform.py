@@ -29,6 +29,9 @@ from mpcc.ir.types import Shape, TensorType, element_count
 
 __all__ = ["BUDGET", "UniformIntervals"]
 
+_TABLES = (tensor.Lookup, tensor.Branch, tensor.Forest)
+"""Operators whose rules take one row of a table for all."""
+
 BUDGET = 1 << 26
 """Elements of all values on which rules that count elements are evaluated, at one format."""
 
@@ -72,6 +75,8 @@ class UniformIntervals(Intervals):
     ) -> None:
         super().__init__(module, {}, frac, weight_frac, inputs)
         self.weight_range = weight_range
+        # Forms tell elements apart.
+        self.affine = None
         self._spent = 0
 
     def _enclose(self, op: Op) -> Enclosure:
@@ -86,7 +91,7 @@ class UniformIntervals(Intervals):
         if kind in (tensor.Conv, tensor.MatMul):
             return self._product(op, rank)
         operands = [self.values[v] for v in op.operands]
-        if kind not in (*ELEMENTWISE, *FUNCTIONS, *NORMAL, *COMPARISONS, tensor.Lookup):
+        if kind not in (*ELEMENTWISE, *FUNCTIONS, *NORMAL, *COMPARISONS, *_TABLES):
             if issubclass(kind, Monotone):
                 # Moved elements and maxima of some of them.
                 lo = min(float(x.lo.min()) for x in operands)

@@ -13,6 +13,7 @@ from mpcc.passes.lowerings import (
     pool,
     structural,
     tokens,
+    trees,
 )
 from mpcc.passes.lowerings import reduce as reductions
 from mpcc.passes.lowerings.base import Lowering, Rule, Rules, secure_type
@@ -31,6 +32,7 @@ _FAMILIES = (
     structural,
     tokens,
     calls,
+    trees,
 )
 
 RULES: Rules = {op: rule for family in _FAMILIES for op, rule in family.RULES.items()}

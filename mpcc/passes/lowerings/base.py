@@ -42,8 +42,8 @@ Rule: TypeAlias = Callable[["Lowering", Op, Sequence[Value]], Sequence[Value]]
 
 The operands by the op's kind: PRODUCT: the factors alone; SUM: all, of one shape and one fraction;
 STRUCTURAL: all, of one fraction; NONLINEAR and FUNCTION: activations (or products too, where the
-declaration says ``fine``); OUTPUT: the value at the activations'
-fraction; SOURCE: none.
+declaration says ``fine``, and constants as they are where it ``encodes``); OUTPUT: the value at the
+activations' fraction; SOURCE: none.
 
 A tensor of truth values comes as bits, or as words 0 and 1 of no fraction: see
 :meth:`Lowering.word`. A tensor of positions comes at any fraction.
@@ -201,6 +201,16 @@ class Lowering:
         """Like :meth:`lowered`; None for a constant, which is encoded where it is used."""
         return self._plain.get(value)
 
+    def used(self, value: Value, opened: bool) -> Value | None:
+        """What users of a value take: truncated and clamped where they ask for that.
+
+        None for a constant; after :meth:`run`. ``opened``: all users are outputs.
+        """
+        plain = self._plain.get(value)
+        if plain is None or not (opened or value in self._forms.demanded):
+            return plain
+        return self._activation.get(value, plain)
+
     def _mismatch(self, what: str) -> MpccError:
         return MpccError.of("E-phi-mismatch", f"the formats are for another model: {what}")
 
@@ -247,7 +257,9 @@ class Lowering:
             case Kind.NONLINEAR | Kind.FUNCTION:
                 if declaration(op).fine:
                     return [self.taken(v) for v in op.operands]
-                return [self.act(v) for v in op.operands]
+                own = declaration(op).encodes
+                constant = {v for v in op.operands if own and self._forms.form[v] == CONST}
+                return [v if v in constant else self.act(v) for v in op.operands]
             case Kind.OUTPUT:
                 (value,) = op.operands
                 x = self.taken(value)

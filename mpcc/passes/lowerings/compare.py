@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpcc.ir.core import Op, Value
+from mpcc.ir.limits import MAX_RANK
 from mpcc.ir.ops import secure, tensor
-from mpcc.ir.types import BitType
+from mpcc.ir.types import BitType, element_count
 from mpcc.passes.lowerings.base import Lowering, Rules, secure_type, tensor_type
 from mpcc.passes.lowerings.elementwise import add, subtract
 
@@ -47,7 +48,8 @@ def _equal(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]
     """1 - [a < b] - [b < a], as words; both comparisons are one of twice the lanes."""
     shape, loc = tensor_type(op.result).shape, op.loc
     a, b = (lowering.spread(x, shape, loc) for x in operands)
-    row = (1, *shape)
+    # There may be no axis left for the two.
+    row = (1, *shape) if len(shape) < MAX_RANK else (1, element_count(shape))
     both = [
         lowering.emit(secure.Reshape, [subtract(lowering, x, y, loc)], {"shape": row}, loc)
         for x, y in ((a, b), (b, a))
@@ -58,6 +60,8 @@ def _equal(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]
     # At most one of the two is set.
     attrs = {"axes": (0,), "width": 1}
     other = lowering.emit(secure.ReduceSum, [lowering.word(bits, loc)], attrs, loc)
+    if len(shape) == MAX_RANK:
+        other = lowering.emit(secure.Reshape, [other], {"shape": shape}, loc)
     one = lowering.constant(other, 1, shape, loc)
     return [subtract(lowering, one, other, loc, 1)]
 

@@ -66,6 +66,16 @@ def _relu(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     return [relu(lowering, operands[0], op.loc, coarse=True)]
 
 
+def _abs(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
+    """X - 2 s, where s is x if that is negative, and zero else."""
+    (x,) = operands
+    attrs = {"width": secure_type(x).width}
+    bit = lowering.emit(secure.Negative, [x], {}, op.loc)
+    s = lowering.emit(secure.Select, [bit, x], attrs, op.loc)
+    positive = lowering.emit(secure.Sub, [x, s], attrs, op.loc)
+    return [lowering.emit(secure.Sub, [positive, s], attrs, op.loc)]
+
+
 def _mul(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
     """The product, whose fraction is the sum of both."""
     shape, frac = tensor_type(op.result).shape, sum(secure_type(x).frac for x in operands)
@@ -139,6 +149,7 @@ RULES: Rules = {
     tensor.Scale: _scale,
     tensor.Maximum: _maximum,
     tensor.Relu: _relu,
+    tensor.Abs: _abs,
     tensor.Floor: _floor,
     tensor.Clip: _clip,
 }

@@ -11,10 +11,11 @@ import math
 from collections.abc import Sequence
 
 from mpcc.approximations import series
+from mpcc.errors import MpccError
 from mpcc.ir.core import Op, Value
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.ops.secure import MAX_TRUNCATE_SLACK
-from mpcc.ir.ops.tensor.normal import LOG_BITS, QUOTIENT_BITS, softmax_digits
+from mpcc.ir.ops.tensor.normal import LOG_BITS, QUOTIENT_BITS, quotient, softmax_digits
 from mpcc.ir.types import Shape, element_count
 from mpcc.passes.lowerings.base import Lowering, Rules, secure_type, tensor_type
 from mpcc.passes.lowerings.elementwise import add, maximum, relu, subtract
@@ -45,7 +46,7 @@ _GUARD = 4
 # --- signs ---------------------------------------------------------------------------------------
 
 # Not those that a series computes: rounding may bring their smallest results below zero.
-_POSITIVE = (tensor.Relu, tensor.Sqrt, tensor.Rsqrt)
+_POSITIVE = (tensor.Relu, tensor.Abs, tensor.Sqrt, tensor.Rsqrt)
 _KEEPING = (
     tensor.Reshape,
     tensor.Transpose,
@@ -88,28 +89,12 @@ def _holds(value: Value, known: dict[Value, bool], depth: int) -> bool:
             holds = op.attrs["factor"] >= 0 and all_of(op.operands)
         elif op.definition is tensor.Clip:
             holds = op.attrs["lo"] >= 0
-        elif op.definition is tensor.Sub:
-            holds = _is_absolute(op)
         else:
             square = op.definition is tensor.Mul and op.operands[0] is op.operands[1]
             keeps = op.definition in _KEEPING and all_of(op.operands)
             holds = op.definition in _POSITIVE or square or keeps
         known[value] = holds
     return known[value]
-
-
-def _is_absolute(op: Op) -> bool:
-    """2 max(x, 0) - x, as the importer writes |x|."""
-    twice, x = op.operands
-    if twice.op is None or twice.op.definition is not tensor.Scale:
-        return False
-    half = twice.op.operands[0].op
-    return (
-        twice.op.attrs["factor"] == 2.0
-        and half is not None
-        and half.definition is tensor.Relu
-        and half.operands[0] is x
-    )
 
 
 # --- elementwise ---------------------------------------------------------------------------------
@@ -129,12 +114,20 @@ def _magnitude(lowering: Lowering, value: Value, x: Value, loc: str) -> tuple[Va
     return found, bit
 
 
-def _inverse(lowering: Lowering, x: Value, bits: int, loc: str) -> tuple[Value, int]:
-    """1 / x of positive x, at most 2^bits; untruncated, with the exponent of its bound."""
-    norm = normal(lowering, x, loc, least=-bits, even=False)
-    # The table has two bits for every bucket, and all must fit.
-    digits = min(_digits(lowering) + 2, _ROOM - 6 - 2 * norm.buckets)
-    return norm.scaled(norm.function("reciprocal", digits), "reciprocal")
+def _unnarrowed(x: Value, loc: str, most: int = WIDEST - 1) -> Value:
+    """The number, if normalising it drops none of the activations' bits.
+
+    Ranges leave that room (``extra_bits`` of the declarations), except where many values share one.
+    """
+    if secure_type(x).width > most:
+        raise MpccError.of(
+            "E-lower-format",
+            f"an operand of {secure_type(x).width} bits is too wide to be normalised, which "
+            f"{most} bits are not",
+            loc,
+            "narrow it with an --input-range or a Clip, or take fewer fraction bits",
+        )
+    return x
 
 
 def _reciprocal(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
@@ -142,8 +135,21 @@ def _reciprocal(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[V
     loc, frac, ring = op.loc, lowering.phi.frac, lowering.ring
     width = lowering.result_width(op, frac)
     with lowering.within(RING):
-        x, bit = _magnitude(lowering, op.operands[0], operands[0], loc)
-        y, _ = _inverse(lowering, x, min(QUOTIENT_BITS, width - frac), loc)
+        x = _exact(lowering, operands[0], loc)
+        x, bit = _magnitude(lowering, op.operands[0], x, loc)
+        least = min(QUOTIENT_BITS, width - frac)
+        norm = normal(lowering, _unnarrowed(x, loc), loc, least=-least, even=False)
+        f = norm.function("reciprocal", _digits(lowering) + 2)
+        if _frac(f) + 2 * norm.buckets + 4 <= _ROOM:
+            y, _ = norm.scaled(f, "reciprocal")
+        else:
+            # With half of the power first, there is room for all digits.
+            top, power = norm.low + 2 * (norm.buckets - 1), norm.falling(1)
+            y = _times(lowering, f, power, _frac(f) + 1 + norm.buckets, loc)
+            kept = min(_frac(f) - 1, _ROOM - least - 1 - top)
+            y = fitted(lowering, y, kept, kept + norm.buckets + 1, loc)
+            y = _times(lowering, y, power, kept + top + least + 1, loc)
+            y = retagged(lowering, y, top, kept + top + least + 1, loc)
         if bit is not None:
             y = signed(lowering, y, bit, loc)
         return [fitted(lowering, y, frac, _saturated(width, frac), loc, ring)]
@@ -154,22 +160,61 @@ def _saturated(width: int, frac: int) -> int:
     return width + 1 if width - frac <= QUOTIENT_BITS else width
 
 
+def _exact(lowering: Lowering, x: Value, loc: str) -> Value:
+    """In the ring of normalisation, at the activations' fraction at least."""
+    x, amount = lowering.cast(x, loc), lowering.phi.frac - _frac(x)
+    if amount <= 0:
+        return x
+    attrs = {"amount": amount, "width": secure_type(x).width + amount}
+    return lowering.emit(secure.ShiftLeft, [x], attrs, loc)
+
+
+def _times(lowering: Lowering, x: Value, y: Value, width: int, loc: str) -> Value:
+    return lowering.emit(secure.Mul, [x, y], {"width": width}, loc)
+
+
 def _div(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value]:
-    """The product of a and 1/|b|, which keeps more digits than as a number of its own."""
+    """The product of a and 1/|b|; or, where a or b is wide, of a, the mantissa's and the power."""
     loc, frac, ring, shape = op.loc, lowering.phi.frac, lowering.ring, tensor_type(op.result).shape
     width = lowering.result_width(op, frac)
     with lowering.within(RING):
-        a = lowering.cast(operands[0], loc)
-        b, bit = _magnitude(lowering, op.operands[1], operands[1], loc)
-        inverse, bits = _inverse(lowering, b, QUOTIENT_BITS, loc)
+        a, b = (_exact(lowering, x, loc) for x in operands)
+        how = quotient(frac, _reach(a), _reach(b), width - frac)
+        if isinstance(how, int):
+            raise MpccError.of(
+                "E-lower-format",
+                f"numbers below 2^{_reach(a)} divided by numbers below 2^{_reach(b)}, at {frac} "
+                f"fraction bits, exceed the ring by {how} bits",
+                loc,
+                "narrow them with an --input-range or a Clip, or take fewer fraction bits",
+            )
+        b, bit = _magnitude(lowering, op.operands[1], b, loc)
+        norm = normal(lowering, _unnarrowed(b, loc), loc, least=-QUOTIENT_BITS, even=False)
+        f = norm.function("reciprocal", how.digits)
+        if how.kept is not None:
+            inverse, bits = norm.scaled(f, "reciprocal")
+            if bit is not None:
+                inverse = signed(lowering, inverse, bit, loc)
+            inverse = fitted(lowering, inverse, how.kept, how.kept + bits, loc)
+            a, inverse = (lowering.spread(v, shape, loc) for v in (a, inverse))
+            y = _times(lowering, a, inverse, width + how.kept, loc)
+            return [fitted(lowering, y, frac, width, loc, ring)]
         if bit is not None:
-            inverse = signed(lowering, inverse, bit, loc)
-        room = min(_ROOM - secure_type(a).frac - (width - frac), _ROOM - bits)
-        kept = min(_truncated(inverse), room)
-        inverse = fitted(lowering, inverse, kept, kept + bits, loc)
-        pair = [lowering.spread(v, shape, loc) for v in (a, inverse)]
-        attrs = {"width": width + kept}
-        y = lowering.emit(secure.Mul, pair, attrs, loc)
+            # It is known before f(m) is.
+            if secure_type(a).shape == secure_type(b).shape:
+                a = signed(lowering, a, bit, loc)
+            else:
+                f = signed(lowering, f, bit, loc)
+        power, reach = norm.falling(2 if how.second is None else 1), _reach(a)
+        top = norm.low + 2 * (norm.buckets - 1)
+        a, f, power = (lowering.spread(v, shape, loc) for v in (a, f, power))
+        y = _times(lowering, a, f, reach + _frac(a) + _frac(f) + 1, loc)
+        y = fitted(lowering, y, how.first, max(1, reach + 1 + how.first), loc)
+        if how.second is not None:
+            y = _times(lowering, y, power, reach + 1 + how.first + norm.buckets, loc)
+            y = fitted(lowering, y, how.second, reach + 1 + how.second + norm.buckets, loc)
+        wide = width - frac + 1 + max(top, 0) + _frac(y)
+        y = retagged(lowering, _times(lowering, y, power, wide, loc), top, wide, loc)
         return [fitted(lowering, y, frac, width, loc, ring)]
 
 
@@ -435,7 +480,14 @@ def _normalize(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Va
         total, raw = _plus(lowering, total, ratio**2 * attrs["epsilon"], loc, 1)
         least = raw.bit_length() - 1 - _frac(total)
         norm = normal(lowering, total, loc, least=least, below=False)
-        inverse, bits = norm.scaled(norm.function("rsqrt", _digits(lowering) + 1), "rsqrt")
+        f = norm.function("rsqrt", _digits(lowering) + 1)
+        half, most = _half(norm), attrs["exponent"] + 1
+        # The quotient is below 2^most, c below 2^reach, and the inverse below 2^(most - low / 2).
+        # It is to be as good as f is, or off by a quarter of a unit in the result.
+        enough = min(_frac(f) + max(half, 0) - 1, frac + 2 + max(0, _reach(c)))
+        if enough > _ROOM - max(_frac(c) + most, most - norm.low // 2):
+            return [_of_any_size(lowering, norm, c, f, op, ring)]
+        inverse, bits = norm.scaled(f, "rsqrt")
         inverse = retagged(
             lowering,
             inverse,
@@ -444,15 +496,42 @@ def _normalize(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Va
             loc,
         )
         bits += attrs["exponent"]
-        # The quotient is below 2^(exponent + 1), and c below 2^reach.
-        room = _ROOM - _frac(c) - attrs["exponent"] - 1
-        enough = frac + 2 + max(0, _reach(c))
-        kept = min(_truncated(inverse), enough, room, _ROOM - bits)
+        kept = min(_truncated(inverse), enough)
         inverse = fitted(lowering, inverse, kept, kept + bits, loc)
         pair = [c, lowering.spread(inverse, shape, loc)]
-        most = attrs["exponent"] + 1
         y = lowering.emit(secure.Mul, pair, {"width": _frac(c) + kept + most}, loc)
         return [fitted(lowering, y, frac, frac + most, loc, ring)]
+
+
+def _half(norm: Normal) -> int:
+    """The binary logarithm of the root of the largest bucket's start."""
+    return (norm.low + 2 * (norm.buckets - 1)) // 2
+
+
+def _of_any_size(lowering: Lowering, norm: Normal, c: Value, f: Value, op: Op, ring: int) -> Value:
+    """Quotients c / sqrt(total) where the inverse has no room for the digits that a wide c needs.
+
+    c times the power is exact and of the size of the result: no element is larger than the norm,
+    whose squares were rounded to at least half of what they were.
+    """
+    loc, frac, exponent = op.loc, lowering.phi.frac, op.attrs["exponent"]
+    half, shape = _half(norm), secure_type(c).shape
+    width = max(half, 0) + 2 + _frac(c)
+    if width > _ROOM:
+        raise MpccError.of(
+            "E-lower-format",
+            f"a row of numbers of {secure_type(c).width} bits is too wide to be normalised",
+            loc,
+            "narrow them with an --input-range or a Clip, or take fewer fraction bits",
+        )
+    power = lowering.spread(norm.falling(1), shape, loc)
+    y = _times(lowering, c, power, width, loc)
+    y = retagged(lowering, y, half - exponent, width + max(0, exponent - max(half, 0)), loc)
+    kept = min(frac + 3, _ROOM - 2 - exponent - _frac(f))
+    y = fitted(lowering, y, kept, kept + 2 + exponent, loc)
+    f = lowering.spread(f, shape, loc)
+    y = _times(lowering, y, f, kept + 2 + exponent + _frac(f), loc)
+    return fitted(lowering, y, frac, frac + exponent + 1, loc, ring)
 
 
 RULES: Rules = {

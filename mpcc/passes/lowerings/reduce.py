@@ -127,7 +127,7 @@ def _cumsum(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value
 
     if op.attrs["exclusive"]:
         if count == 1:
-            return [subtract(lowering, x, x, op.loc, width)]
+            return [rows.back(subtract(lowering, x, x, op.loc, width), axis)]
         x = shifted(x, 1)
     step = 1
     while step < count:

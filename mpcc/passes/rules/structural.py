@@ -19,6 +19,7 @@ __all__ = [
     "DropIdentity",
     "TransposeAfterElementwise",
     "TransposeAsReshape",
+    "goes",
 ]
 
 
@@ -104,6 +105,15 @@ class TransposeAfterElementwise(Rule[tuple[int, ...]]):
         tensor.Sub.name,
         tensor.Mul.name,
         tensor.Maximum.name,
+        tensor.Sigmoid.name,
+        tensor.Tanh.name,
+        tensor.Exp.name,
+        tensor.Erf.name,
+        tensor.Gelu.name,
+        tensor.Silu.name,
+        tensor.Mish.name,
+        tensor.Softplus.name,
+        tensor.Elu.name,
     )
 
     def match(self, op: Op) -> tuple[int, ...] | None:
@@ -118,20 +128,21 @@ class TransposeAfterElementwise(Rule[tuple[int, ...]]):
         return perm if perm and len(perm) == rank else None
 
     def check(self, op: Op, match: tuple[int, ...], rewriter: Rewriter) -> str:
-        """The others are constants; nobody else needs the transposed operands."""
+        """The others are constants or move nothing; nobody keeps the transposed ones."""
+        inverse = _inverse(match)
         for value in op.operands:
             source = value.op
-            if is_constant(value):
+            if is_constant(value) or _moves_nothing(_full(value, len(match)), inverse):
                 continue
             if source is None or not _is_transpose(source, match):
                 return "another operand is not transposed"
-            if not rewriter.only_user(value, op):
+            if not goes(value, match, rewriter):
                 return "the transpose has other users"
         return ""
 
     def rewrite(self, op: Op, match: tuple[int, ...], rewriter: Rewriter) -> None:
         """The op first."""
-        inverse = tuple(sorted(range(len(match)), key=match.__getitem__))
+        inverse = _inverse(match)
         operands = []
         for value in op.operands:
             source = value.op
@@ -145,6 +156,43 @@ class TransposeAfterElementwise(Rule[tuple[int, ...]]):
         )
 
 
+def goes(value: Value, perm: tuple[int, ...], rewriter: Rewriter) -> bool:
+    """Whether all users of a transpose's result can move before it, so that none keeps it."""
+    returned = value in rewriter.function.returns
+    return not returned and all(_moves(user, perm) for user in rewriter.users(value))
+
+
+def _moves(op: Op, perm: tuple[int, ...]) -> bool:
+    """Whether an op can move before the transposes among its operands."""
+    if op.name == tensor.Concat.name:
+        return all(v.op is not None and _is_transpose(v.op, perm) for v in op.operands)
+    if op.name in TransposeAfterElementwise.anchors:
+        inverse = _inverse(perm)
+        full = [(v, _full(v, len(perm))) for v in op.operands if not is_constant(v)]
+        return all(
+            _moves_nothing(shape, inverse) or (v.op is not None and _is_transpose(v.op, perm))
+            for v, shape in full
+        )
+    names = (tensor.Transpose, tensor.Pad, tensor.ReduceSum, tensor.ReduceMax)
+    return op.name in {definition.name for definition in names}
+
+
+def _inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(perm)), key=perm.__getitem__))
+
+
+def _full(value: Value, rank: int) -> tuple[int, ...]:
+    """The shape of a value as broadcasting sees it: with as many axes."""
+    shape = value.type.shape if isinstance(value.type, TensorType) else ()
+    return (1,) * (rank - len(shape)) + shape
+
+
+def _moves_nothing(shape: Sequence[int], perm: Sequence[int]) -> bool:
+    """Whether a transpose moves axes of size 1 only: the larger ones keep their order."""
+    large = [p for p in perm if shape[p] > 1]
+    return large == sorted(large)
+
+
 def _is_transpose(op: Op, perm: tuple[int, ...]) -> bool:
     return op.name == tensor.Transpose.name and op.attrs["perm"] == perm
 
@@ -152,9 +200,8 @@ def _is_transpose(op: Op, perm: tuple[int, ...]) -> bool:
 def _transposed_constant(
     value: Value, perm: tuple[int, ...], loc: str, rewriter: Rewriter
 ) -> Value:
-    shape = value.type.shape if isinstance(value.type, TensorType) else ()
-    full = (1,) * (len(perm) - len(shape)) + shape
-    if full != shape:
+    full = _full(value, len(perm))
+    if len(full) != len(value.type.shape if isinstance(value.type, TensorType) else ()):
         value = rewriter.insert(tensor.Reshape, [value], {"shape": full}, loc)
     if _ones(full):
         return value
@@ -202,9 +249,7 @@ class TransposeAsReshape(Rule[bool]):
 
     def match(self, op: Op) -> bool | None:
         """The axes larger than 1 keep their order."""
-        shape = _shape(op)
-        large = [p for p in op.attrs["perm"] if shape[p] > 1]
-        return True if large == sorted(large) else None
+        return True if _moves_nothing(_shape(op), op.attrs["perm"]) else None
 
     def rewrite(self, op: Op, match: bool, rewriter: Rewriter) -> None:
         """A reshape to the result's shape."""

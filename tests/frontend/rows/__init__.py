@@ -10,6 +10,7 @@ from tests.frontend.rows import (
     indexing,
     layers,
     normal,
+    quantised,
     recurrent,
     reduce,
     resize,
@@ -32,4 +33,5 @@ ROWS = [
     *recurrent.ROWS,
     *control.ROWS,
     *tokens.ROWS,
+    *quantised.ROWS,
 ]

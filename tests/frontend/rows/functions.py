@@ -13,6 +13,8 @@ ROWS = [
     Row("atanh", "Atanh", X, opsets=(9, 22)),
     Row("sin", "Sin", X, opsets=(7, 22)),
     Row("cos", "Cos", X, opsets=(7, 22)),
+    Row("asin", "Asin", X, opsets=(7, 22)),
+    Row("acos", "Acos", X, opsets=(7, 22)),
     Row("atan", "Atan", X, opsets=(7, 22)),
     Row("sigmoid", "Sigmoid", X),
     Row("tanh", "Tanh", X),

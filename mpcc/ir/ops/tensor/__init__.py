@@ -22,6 +22,7 @@ from mpcc.ir.ops.tensor import (
     reduce,
     structural,
     tokens,
+    trees,
 )
 from mpcc.ir.ops.tensor.base import Kind as Kind
 from mpcc.ir.ops.tensor.base import Monotone as Monotone
@@ -37,6 +38,7 @@ from mpcc.ir.ops.tensor.pool import *  # noqa: F403
 from mpcc.ir.ops.tensor.reduce import *  # noqa: F403
 from mpcc.ir.ops.tensor.structural import *  # noqa: F403
 from mpcc.ir.ops.tensor.tokens import *  # noqa: F403
+from mpcc.ir.ops.tensor.trees import *  # noqa: F403
 
 _FAMILIES = (
     io,
@@ -50,6 +52,7 @@ _FAMILIES = (
     structural,
     tokens,
     calls,
+    trees,
 )
 
 DIALECT = Dialect.of("tensor", [op for family in _FAMILIES for op in family.OPERATIONS])

@@ -85,6 +85,10 @@ class TensorOperation(Operation):
     """Of a NONLINEAR or a FUNCTION: it takes products as they are, with their fraction bits, as a
     square root needs them of a sum of squares."""
 
+    encodes: ClassVar[bool] = False
+    """Of a NONLINEAR or a FUNCTION: its rule is given constants as they are at the tensor level,
+    and encodes them itself, in a fraction and a ring that it chooses."""
+
     @classmethod
     def kind_of(cls, attrs: Attributes) -> Kind:
         """The kind of an op with these attributes."""
@@ -107,6 +111,15 @@ class TensorOperation(Operation):
     def extra_bits(cls, attrs: Attributes, shape: Shape) -> int:
         """Bits by which the operator widens its operand, of this shape, on its way."""
         return 0
+
+    @classmethod
+    def sum_error(cls, attrs: Attributes, shape: Shape, rounding: Rounding) -> float | None:
+        """Of results that sum up to one along the last axis and are not negative, but for errors.
+
+        Returns:
+            Bound of the sum of the errors' absolute values along that axis; None for others.
+        """
+        return None
 
     discontinuous: ClassVar[bool] = False
     """Whether results may jump where operands move a little; then it has :meth:`allows`."""

@@ -22,7 +22,7 @@ from mpcc.ir.ops.tensor.base import (
 )
 from mpcc.ir.types import Type
 
-__all__ = ["Add", "Clip", "Floor", "Maximum", "Mul", "Relu", "Scale", "Sub"]
+__all__ = ["Abs", "Add", "Clip", "Floor", "Maximum", "Mul", "Relu", "Scale", "Sub"]
 
 _WHOLE = 1 << 16
 """Whole factors below this multiply raw words: the result keeps the operand's fraction."""
@@ -190,6 +190,14 @@ class Relu(_Unary):
     def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:
         return (np.maximum(args[0], args[0].dtype.type(0)),)
 
+    @classmethod
+    def interval(
+        cls, attrs: Attributes, operands: Sequence[Interval], rounding: Rounding
+    ) -> Enclosure:
+        """A number that is so near to zero that a coarse comparison takes it for less is zero."""
+        (y,) = super().interval(attrs, operands, rounding).results
+        return Enclosure((Interval(np.where(y.lo <= rounding.coarse, 0.0, y.lo), y.hi),))
+
 
 class Floor(_Unary):
     """The largest integer that is not above x; in fixed point exactly that of the operand."""
@@ -207,6 +215,31 @@ class Floor(_Unary):
     ) -> Array:
         (x,) = operands
         return np.asarray((jumps <= x + tolerance) & (x - tolerance < jumps + 1))
+
+
+class Abs(TensorOperation):
+    """|x|, elementwise."""
+
+    name = "tensor.abs"
+    kind = Kind.NONLINEAR
+    operands = ("x",)
+
+    @classmethod
+    def infer(cls, types: Sequence[Type], attrs: Attributes) -> tuple[Type, ...]:
+        x = real(cls, types[0])
+        return (result(x.shape, x),)
+
+    @classmethod
+    def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:
+        return (np.abs(args[0]),)
+
+    @classmethod
+    def interval(
+        cls, attrs: Attributes, operands: Sequence[Interval], rounding: Rounding
+    ) -> Enclosure:
+        (x,) = operands
+        low = np.maximum(np.maximum(x.lo, -x.hi), 0)
+        return Enclosure((Interval(low, np.maximum(-x.lo, x.hi)),))
 
 
 class Clip(TensorOperation):
@@ -249,5 +282,5 @@ class Clip(TensorOperation):
         return Enclosure((Interval(np.minimum(least, most), np.maximum(least, most)),))
 
 
-OPERATIONS = (Add, Sub, Mul, Scale, Maximum, Relu, Floor, Clip)
+OPERATIONS = (Add, Sub, Mul, Scale, Maximum, Relu, Abs, Floor, Clip)
 """In the order of the dialect."""

@@ -37,6 +37,9 @@ _FINEST = 2.0**-19
 """No approximation is promised to be better than this, relative to the results' size."""
 
 
+_TURN = 1.01 * np.pi * 2.0**-33
+"""How far a unit of an angle may be off: 1 / 2 pi is a factor of that many fraction bits."""
+
 _HUGE = 2.0**900
 """Larger bounds say no more: nothing fits them."""
 
@@ -79,8 +82,12 @@ class _Function(TensorOperation):
             inside = (x.lo < turn) & (turn < x.hi)
             ends.append(np.where(inside, f(np.array(turn)), ends[0]))
         image = Interval(np.minimum.reduce(ends), np.maximum.reduce(ends))
-        size = np.maximum(np.abs(image.lo), np.abs(image.hi))
-        return Enclosure((widen(image, _error(rounding, size)),))
+        return Enclosure((widen(image, cls.error(image, rounding)),))
+
+    @classmethod
+    def error(cls, image: Interval, rounding: Rounding) -> Array:
+        """Bound of the error of results within bounds."""
+        return _error(rounding, np.maximum(np.abs(image.lo), np.abs(image.hi)))
 
 
 class Exp(_Function):
@@ -92,6 +99,18 @@ class Exp(_Function):
     @classmethod
     def function(cls, attrs: Attributes) -> Unary:
         return elementary.exp
+
+    @classmethod
+    def error(cls, image: Interval, rounding: Rounding) -> Array:
+        """Of a square of exp(x / 2), whose error is one of the largest result of all elements.
+
+        That is below 2^B, at most twice the bound, and its root is off by 2^(B/2 - 20).
+        """
+        most = 2.0 * max(float(image.hi.max(initial=0.0)), 1.0)
+        own = np.maximum(image.hi, 0.0)
+        root = np.sqrt(2.0 * most) * _FINEST / 2
+        error = root * (2 * np.sqrt(own) + root)
+        return np.asarray(rounding.unit + np.maximum(rounding.unit, error))
 
 
 class Sigmoid(_Function):
@@ -197,8 +216,8 @@ class _Wave(_Function):
         hi = np.where(np.floor(end) > np.floor(start), 1.0, hi)
         lo = np.where(np.floor(end - 0.5) > np.floor(start - 0.5), -1.0, lo)
         # The angle is rounded too, which far out counts.
-        far = np.maximum(np.abs(x.lo), np.abs(x.hi)) * _FINEST
-        image = widen(Interval(np.asarray(lo), np.asarray(hi)), _error(rounding, far))
+        far = np.maximum(np.abs(x.lo), np.abs(x.hi)) * _TURN
+        image = widen(Interval(np.asarray(lo), np.asarray(hi)), _error(rounding) + far)
         return Enclosure((image,))
 
     top: ClassVar[float]

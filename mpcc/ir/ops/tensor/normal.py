@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from mpcc.ir import shapes
 from mpcc.ir.define import Attr, Attributes, fail
 from mpcc.ir.intervals import Enclosure, Interval, Rounding
 from mpcc.ir.ops.tensor.base import Array, Kind, TensorOperation, real, reals, result
-from mpcc.ir.types import Type
+from mpcc.ir.types import Shape, Type
 
 __all__ = [
     "LOG_BITS",
@@ -26,18 +27,20 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "Normalize",
+    "Quotient",
     "Reciprocal",
     "Rsqrt",
     "Softmax",
     "Sqrt",
+    "quotient",
     "softmax_digits",
 ]
 
 QUOTIENT_BITS = 10
 """Reciprocals and inverse roots are at most 2^10: nearer to zero, operands count as that far."""
 
-LOG_BITS = 24
-"""Logarithms are of 2^-24 at least: whatever is below, or negative, counts as that."""
+LOG_BITS = 34
+"""Logarithms are of 2^-34 at least, -102 dB: whatever is below, or negative, counts as that."""
 
 _MOST_DIGITS = 23
 """Of exponentials: series of the exponential end at 24."""
@@ -45,19 +48,33 @@ _MOST_DIGITS = 23
 _RELATIVE = 2.0**-16
 _UNITS = 2.0
 """The fixed-point form of a function is within two units of the result, and relatively within the
-larger of 2^-16 and an eighth of a unit."""
+larger of 2^-16 and a quarter of a unit."""
+
+_TRUNCATED = 61
+"""Bits of what a ring of 64 bits truncates."""
+
+_NORMALISED_BITS = 56
+"""Operands of this many bits are normalised as they are; of wider ones, low bits are dropped."""
 
 
 def _loosened(
     lo: Array, hi: Array, rounding: Rounding, units: float = _UNITS, relative: float = _RELATIVE
 ) -> Interval:
     """Bounds that hold for the fixed-point form too."""
-    relative = max(relative, rounding.unit / 8) if relative else 0.0
+    relative = max(relative, rounding.unit / 4) if relative else 0.0
     slack = [units * rounding.unit + relative * np.abs(end) for end in (lo, hi)]
     return Interval(np.asarray(lo - slack[0]), np.asarray(hi + slack[1]))
 
 
-class _Function(TensorOperation):
+class _Normalised(TensorOperation):
+    """What finds the order of magnitude of every element of its last operand."""
+
+    @classmethod
+    def extra_bits(cls, attrs: Attributes, shape: Shape) -> int:
+        return _TRUNCATED - _NORMALISED_BITS
+
+
+class _Function(_Normalised):
     """An elementwise function of one operand."""
 
     operands = ("x",)
@@ -77,6 +94,81 @@ def _inverse(x: Interval, function: Callable[[Array], Array], unit: float) -> tu
     lo = function(np.maximum(x.hi, unit))
     hi = np.where(x.lo < unit, most, function(np.maximum(x.lo, unit)))
     return np.minimum(lo, most), np.minimum(hi, most)
+
+
+# --- quotients -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """How a / b is computed so that it is as near to the quotient as the range rules say.
+
+    With |b| = m 4^i 2^low for a mantissa m in [1, 4) and buckets i = 0 .. B - 1, a / |b| is
+    a f(m) 4^(B - 1 - i) 2^-top for f(m) = 1 / m and top = low + 2 (B - 1).
+
+    Attributes:
+        digits: good bits of f(m) behind the point; it has 2 more.
+        kept: fraction bits of 1 / |b|, which then multiplies a. None: a multiplies f(m) before the
+            power does, since 1 / |b| would lose digits that a wide a or b needs.
+        first: then, fraction bits that a f(m) is truncated to.
+        second: fraction bits of that times 2^(B - 1 - i), which is multiplied by this power again.
+            None: one multiplication by 4^(B - 1 - i) does.
+    """
+
+    digits: int
+    kept: int | None = None
+    first: int = 0
+    second: int | None = None
+
+
+def quotient(frac: int, a: int, b: int, result: int) -> Quotient | int:
+    """The cheapest way to divide numbers of ``frac`` fraction bits.
+
+    Before its last truncation the quotient is off by at most half a unit 2^-frac and, relatively,
+    9 / 64 of a unit or 2^-18: docs/numbers.md, Limits of quotients.
+
+    Args:
+        frac: fraction bits.
+        a: dividends are below 2^a in absolute value.
+        b: divisors are below 2^b.
+        result: results are below 2^result.
+
+    Returns:
+        How; or, where nothing fits, by how many bits the results are too large at least.
+    """
+    digits, low, buckets = _mantissas(frac, b)
+    top, a = low + 2 * (buckets - 1), max(a, 1 - frac)
+    # An inverse with all of its digits but one is off by 2 2^-digits of the quotient.
+    most = digits + 1 + top
+    kept = min(most, _TRUNCATED - frac - result, _TRUNCATED + low - 1)
+    if 2 * buckets + digits + 6 <= _TRUNCATED and kept >= max(0, min(most, a + frac + 1)):
+        return Quotient(digits, kept=kept)
+    whole = frac + digits + 2
+    missing = a + whole + 1 - _TRUNCATED
+    if missing > 0:
+        return missing
+    # Of a f(m) one digit may go too; or it is a quarter of a unit, magnified.
+    enough = min(whole - 1, frac + 2 - low)
+    room = _TRUNCATED - result - 1 - max(top, 0)
+    first = min(whole - 1, room)
+    if first >= enough:
+        return Quotient(digits, first=first)
+    first = min(whole - 1, _TRUNCATED - (a + 1) - buckets)
+    second = min(first - 1, room)
+    missing = max(enough - first, frac + 1 + buckets - top - second, -second)
+    return missing if missing > 0 else Quotient(digits, first=first, second=second)
+
+
+def _mantissas(frac: int, b: int) -> tuple[int, int, int]:
+    """Digits, low and B for divisors below 2^b, as their normalisation has them."""
+    start = max(0, frac - QUOTIENT_BITS)
+    buckets = max(1, -(-(max(1, b + frac) - start) // 2))
+    return max(6, min(frac + 6, 22)), start - frac, buckets
+
+
+def _bits(x: Interval) -> int:
+    """The smallest b with |x| < 2^b."""
+    return math.frexp(x.magnitude)[1]
 
 
 class Reciprocal(_Function):
@@ -107,7 +199,7 @@ def _reciprocal(x: Interval, unit: float) -> tuple[Array, Array]:
     return lo, hi
 
 
-class Div(TensorOperation):
+class Div(_Normalised):
     """a / b, with numpy broadcasting; b nearer to zero than 2^-10 counts as that far from it."""
 
     name = "tensor.div"
@@ -130,8 +222,13 @@ class Div(TensorOperation):
     ) -> Enclosure:
         a, inverse = operands[0], _reciprocal(operands[1], rounding.unit)
         corners = [np.asarray(x * y) for x in (a.lo, a.hi) for y in inverse]
-        lo, hi = np.minimum.reduce(corners), np.maximum.reduce(corners)
-        return Enclosure((_loosened(lo, hi, rounding),))
+        found = _loosened(np.minimum.reduce(corners), np.maximum.reduce(corners), rounding)
+        frac, inner = round(-math.log2(rounding.unit)), 0.0
+        way = quotient(frac, _bits(a), _bits(operands[1]), _bits(found))
+        if isinstance(way, int):
+            # Nothing that this large fits, so that operands are clamped, or named as too wide.
+            inner = math.ldexp(0.75, max(_bits(found), _TRUNCATED - frac) + way)
+        return Enclosure((found,), inner)
 
 
 class Rsqrt(_Function):
@@ -157,7 +254,10 @@ class Rsqrt(_Function):
     def interval(
         cls, attrs: Attributes, operands: Sequence[Interval], rounding: Rounding
     ) -> Enclosure:
-        x = operands[0].map(lambda end: end + attrs["epsilon"])
+        epsilon, unit = attrs["epsilon"], rounding.unit
+        # What is added is rounded to the operand's fraction, an activation's or a product's.
+        off = 0.0 if (epsilon / unit).is_integer() else min(unit / 2, epsilon)
+        x = Interval(operands[0].lo + (epsilon - off), operands[0].hi + (epsilon + off))
         lo, hi = _inverse(x, lambda y: 1 / np.sqrt(y), rounding.unit)
         return Enclosure((_loosened(lo, hi, rounding),))
 
@@ -190,7 +290,7 @@ class Sqrt(_Function):
 
 
 class Log(_Function):
-    """The natural logarithm of x; that of 2^-24 where x is smaller or negative."""
+    """The natural logarithm of x; that of 2^-34 where x is smaller or negative."""
 
     name = "tensor.log"
     kind = Kind.NONLINEAR
@@ -230,12 +330,24 @@ class _Softmax(TensorOperation):
 
 
 def _others(own: Array, others: Array, axis: int) -> Array:
-    """For every element: log(1 + the sum over the others along an axis of exp(others - own))."""
-    top = np.maximum(others.max(axis=axis, keepdims=True), own)
-    parts = np.exp(others - others.max(axis=axis, keepdims=True))
-    rest = np.maximum(parts.sum(axis=axis, keepdims=True) - parts, 0.0)
-    scale = np.exp(others.max(axis=axis, keepdims=True) - top)
-    return np.asarray(top + np.log(np.exp(own - top) + rest * scale) - own)
+    """For every element: log(1 + the sum over the others along an axis of exp(others - own)).
+
+    The largest one's part is left out of its own sum before it is added up: subtracted again, it
+    would take those with it that are far smaller.
+    """
+    first = np.argmax(others, axis=axis, keepdims=True)
+    most = np.take_along_axis(others, first, axis)
+    parts = np.exp(others - most)
+    without = others.copy()
+    np.put_along_axis(without, first, -np.inf, axis)
+    second = without.max(axis=axis, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Every other sum has the largest one's part, which is 1.
+        sums = most + np.log(np.maximum(parts.sum(axis=axis, keepdims=True) - parts, 1.0))
+        beside = np.where(np.isfinite(second), np.exp(without - second), 0.0)
+        least = second + np.log(beside.sum(axis=axis, keepdims=True))
+    np.put_along_axis(sums, first, np.where(np.isfinite(second), least, -np.inf), axis)
+    return np.asarray(np.logaddexp(0.0, sums - own))
 
 
 def softmax_digits(frac: int, count: int, *, log: bool = False) -> int:
@@ -249,9 +361,8 @@ def softmax_digits(frac: int, count: int, *, log: bool = False) -> int:
     return min(frac + 2 + (bits if log else (bits + 1) // 2), _MOST_DIGITS)
 
 
-def _missing(x: Interval, axis: int, rounding: Rounding, *, log: bool) -> float:
-    """How much, relatively, the sum of the exponentials may be off."""
-    count = x.lo.shape[axis]
+def _missing(count: int, rounding: Rounding, *, log: bool) -> float:
+    """How much, relatively, the sum of the exponentials of so many may be off."""
     return 3.5 * count * 2.0 ** -softmax_digits(round(-math.log2(rounding.unit)), count, log=log)
 
 
@@ -273,8 +384,16 @@ class Softmax(_Softmax):
         (x,), axis = operands, attrs["axis"]
         lo = np.exp(-_others(x.lo, x.hi, axis))
         hi = np.exp(-_others(x.hi, x.lo, axis))
-        missing = max(_RELATIVE, _missing(x, axis, rounding, log=False))
+        missing = max(_RELATIVE, _missing(x.lo.shape[axis], rounding, log=False))
         return Enclosure((_loosened(lo, hi, rounding, relative=missing),))
+
+    @classmethod
+    def sum_error(cls, attrs: Attributes, shape: Shape, rounding: Rounding) -> float | None:
+        if attrs["axis"] != len(shape) - 1:
+            return None
+        count, unit = shape[-1], rounding.unit
+        relative = max(_RELATIVE, unit / 4, _missing(count, rounding, log=False))
+        return count * _UNITS * unit + relative
 
 
 class LogSoftmax(_Softmax):
@@ -294,7 +413,7 @@ class LogSoftmax(_Softmax):
     ) -> Enclosure:
         (x,), axis = operands, attrs["axis"]
         lo, hi = -_others(x.lo, x.hi, axis), -_others(x.hi, x.lo, axis)
-        units = 3.0 + _missing(x, axis, rounding, log=True) / rounding.unit
+        units = 3.0 + _missing(x.lo.shape[axis], rounding, log=True) / rounding.unit
         return Enclosure((_loosened(lo, hi, rounding, units, 0.0),))
 
 
@@ -329,6 +448,12 @@ class Normalize(TensorOperation):
             raise fail(cls, f"exponent {attrs['exponent']} is not 0 to 15")
         _check_epsilon(cls, attrs)
         return (result(x.shape, x),)
+
+    @classmethod
+    def extra_bits(cls, attrs: Attributes, shape: Shape) -> int:
+        """So that c = n x - sum of x times the power has room, which is as large as the norm."""
+        bits = (math.prod(shape[axis] for axis in attrs["axes"]) - 1).bit_length()
+        return (bits + 1 if attrs["center"] else 0) + (bits + 1) // 2 + 4
 
     @classmethod
     def evaluate(cls, attrs: Attributes, *args: Array) -> tuple[Array, ...]:

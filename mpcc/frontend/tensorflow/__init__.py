@@ -1,0 +1,1 @@
+"""The TensorFlow importer: SavedModels, Keras files, and functions of TensorFlow."""
