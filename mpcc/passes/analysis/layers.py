@@ -329,7 +329,7 @@ def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, 
         "observed": None if seen is None else list(seen),
         "width": max(widths, default=None),
         "headroom": None if bits is None or size is None else bits - range_bits(size),
-        "why": _why(i, op, phi, size, proved, facts),
+        "why": _why(i, op, phi, size, proved, facts, losses),
     }
 
 
@@ -340,6 +340,7 @@ def _why(
     size: float | None,
     proved: tuple[float, float] | None,
     facts: Facts,
+    losses: Losses,
 ) -> str:
     """The reason of a width, in words."""
     bits, clamp = _bits(losses, phi).get(i), losses.program.clamps.get(i)
