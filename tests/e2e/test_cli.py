@@ -263,7 +263,7 @@ def test_agreement_is_asked_for_printed_and_reported(compiled, tmp_path):
     assert agreement["outputs"]["logits"]["agreeing"] == 3
     shown = call("report", private)
     assert shown.code == 0
-    for text in ("3 of 3 decisions", "errors: the 12 of 12 layers", "conv_3", "of headroom"):
+    for text in ("3 of 3 decisions", "errors: the 12 of 12 layers", "conv_3", "headroom"):
         assert text in shown.out
     every = call("report", private, "--all")
     assert every.out.index("input_0") < every.out.index("conv_0") < every.out.index("relu_8")

@@ -160,7 +160,10 @@ def _product(op: Op, a: _Known, b: _Known) -> _Known:
     product = definition
 
     def times(x: Array, y: Array) -> Array:
-        return product.multiply(op.attrs, x, y)
+        # Where a factor has no bound the product has none, even if the other is zero.
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = product.multiply(op.attrs, x, y)
+        return np.where(np.isnan(found), np.inf, found)
 
     size = times(a.size, b.size)
     # |a'b' - ab| <= |a'| |b' - b| + |a' - a| (|b'| + |b' - b|)

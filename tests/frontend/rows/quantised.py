@@ -24,11 +24,11 @@ KERNEL = {"w": integers(2, 3, 3, 3), "ws": OTHER, "wz": np.int8(0)}
 RESULT = {"ys": np.float32(0.31), "yz": np.uint8(120)}
 
 ROWS = [
-    Row("quantize", "QuantizeLinear", {"x": (2, 3)}, GIVEN, {}, (10, 13, 21), outputs=UINT8),
+    Row("quantize", "QuantizeLinear", {"x": (2, 3)}, GIVEN, {}, (10, 13, 19, 21), outputs=UINT8),
     Row("quantize by channels", "QuantizeLinear", {"x": (2, 3)},
         {"s": np.array([0.0137, 0.3], np.float32), "z": np.array([3, -4], np.int8)}, {"axis": 0},
         (13, 21), outputs=(TensorProto.INT8,)),
-    Row("dequantize", "DequantizeLinear", {"x": (2, 3)}, GIVEN, {}, (10, 13, 21),
+    Row("dequantize", "DequantizeLinear", {"x": (2, 3)}, GIVEN, {}, (10, 13, 19, 21),
         operands=("q", "s", "z"), before=BYTES),
     Row("matmul integer", "MatMulInteger", {"x": (2, 4)},
         GIVEN | {k: MATRIX[k] for k in ("b", "bz")}, {}, (10, 13), operands=("q", "b", "z", "bz"),
