@@ -21,7 +21,7 @@ from mpcc import cost as costs
 from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
-from mpcc.ir.calls import inline
+from mpcc.ir.calls import called
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import Phi
@@ -40,6 +40,11 @@ __all__ = ["Batches", "Compiled", "batch_path", "compile", "output_paths", "phi_
 
 Array = npt.NDArray[Any]
 PathLike: TypeAlias = str | os.PathLike[str]
+
+MOST_WRITTEN_OUT = 1000
+"""Tensor ops of a model whose steps are written out. Only those of larger ones are functions: what
+stands between functions is brought into one form, which takes messages (docs/levels.md), and
+choosing formats and lowering take a time that grows with the ops."""
 
 
 @dataclass(frozen=True)
@@ -411,11 +416,19 @@ class _Compiler:
         """Say which stage begins."""
         self.progress(step if size is None else f"{step}, batch {size}")
 
+    def imported(self, source: str | bytes, size: int | None, calls: bool = False) -> Imported:
+        """The model as imported; ``calls``: with functions for what repeats."""
+        from mpcc.frontend import import_model
+
+        chosen = self.options
+        return import_model(
+            source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature, calls
+        )
+
     def read(
         self, source: str | bytes, size: int | None, calibration: Mapping[str, Array] | None
     ) -> _Model:
         """Import the model and run the passes of the tensor level."""
-        from mpcc.frontend import import_model
         from mpcc.passes import pipeline
         from mpcc.passes.base import Checkpoint, Manager, Result
         from mpcc.passes.recognise import recognised
@@ -424,22 +437,21 @@ class _Compiler:
         checkpoint = Checkpoint(DIALECTS, self.dump_after, self.dump)
         self.tell(size, "importing")
         with checkpoint.timed(pipeline.IMPORT):
-            imported = import_model(
-                source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature
-            )
-            written = inline(imported.module).module
-            if self.flat or looks_up(written):
-                imported = replace(imported, module=written)
+            imported = plain = self.imported(source, size)
+            if len(plain.module.main.ops) > MOST_WRITTEN_OUT and not (
+                self.flat or looks_up(plain.module)
+            ):
+                imported = self.imported(source, size, calls=True)
         checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
         patterns: Sequence[Found] = ()
         if chosen.formats.disclose != "none":
             with checkpoint.timed("find-patterns"):
                 patterns = recognised(imported.module, imported.constants)
-                if imported.module is not written:
+                if called(imported.module):
                     # Patterns are rows of @main: one that a function has part in writes it out.
-                    everywhere = recognised(written, imported.constants)
+                    everywhere = recognised(plain.module, plain.constants)
                     if len(everywhere) != len(patterns):
-                        imported, patterns = replace(imported, module=written), everywhere
+                        imported, patterns = plain, everywhere
         passes = pipeline.to_tensor([found.row for found in patterns])
         module = Manager(passes, checkpoint).run(imported.module)
         constants = checkpoint.constants(imported.constants)

@@ -327,11 +327,13 @@ class Builder:
         roles: owners of weights that are attributes of nodes.
         lookups: inputs that are positions in a table, with the node that looked them up first.
         unmasked: by value and depth, what :func:`mpcc.frontend.onnx.normal.unmasked` made of it.
+        calls: whether :meth:`call` makes functions.
     """
 
-    def __init__(self, room: Room | None = None) -> None:
+    def __init__(self, room: Room | None = None, calls: bool = False) -> None:
         self.module = Module("tensor")
         self.room = room or Room()
+        self.calls = calls
         self.roles = Owners({}, "secret")
         self.constants: dict[str, Array] = {}
         # In order, and without doubles.
@@ -347,7 +349,7 @@ class Builder:
         self._names: set[str] = set()
         self._traced: _Traced | None = None
         self._functions: dict[Hashable, str] = {}
-        self._calls = 0
+        self._numbers = 0
 
     @property
     def disclosed(self) -> tuple[Disclosed, ...]:
@@ -453,7 +455,7 @@ class Builder:
 
         What it appends becomes the function's body, and what that uses from outside the arguments.
         A body like one before is not kept: that one is called again, whatever its arguments are.
-        Within a call, or where nothing is appended, this is ``emit()``.
+        Without ``calls``, within a call, or where nothing is appended, this is ``emit()``.
 
         Args:
             loc: of the call.
@@ -462,13 +464,16 @@ class Builder:
         Raises:
             Unsupported: ``emit`` does.
         """
-        if self._traced is not None:
+        if not self.calls or self._traced is not None:
             return tuple(emit())
         traced = self._traced = _Traced()
+        outside = self.unmasked
+        self.unmasked = dict(outside)  # what is made inside is for the inside
         try:
             found = tuple(emit())
         finally:
             self._traced = None
+            self.unmasked = outside
         inside = traced.finish(found)
         if not inside:
             return found
@@ -478,12 +483,12 @@ class Builder:
             self._functions[traced.key] = name
             traced.function.name = name
             self.module.functions[name] = traced.function
-        self._calls += 1
+        self._numbers += 1
         types = tuple(str(v.type) for v in inside)
-        attrs = {"callee": name, "number": self._calls, "types": types}
+        attrs = {"callee": name, "number": self._numbers, "types": types}
         call = self.module.main.append(tensor.Call, traced.captured, attrs, loc)
-        outside = dict(zip(inside, call.results, strict=True))
-        return tuple(outside.get(v, v) if isinstance(v, Value) else v for v in found)
+        given = dict(zip(inside, call.results, strict=True))
+        return tuple(given.get(v, v) if isinstance(v, Value) else v for v in found)
 
     @staticmethod
     def not_finite(name: str) -> Unsupported:

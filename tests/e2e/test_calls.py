@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mpcc
-from mpcc import _native
+from mpcc import _native, compiler
 from mpcc.emit.graphdef import emit, parse
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, inline
 from mpcc.ir.interp import fixed, party
@@ -21,6 +21,12 @@ from mpcc.verify_program import verify_artifact
 RNG = np.random.default_rng(7)
 STEPS, WIDTH, HIDDEN = 6, 3, 2
 SEED = 2**61 + 5
+
+
+@pytest.fixture(autouse=True)
+def functions_of_small_models(monkeypatch):
+    """Models of all sizes have functions."""
+    monkeypatch.setattr(compiler, "MOST_WRITTEN_OUT", 0)
 
 
 def model(nodes, inputs, outputs, constants, opset=17):

@@ -72,6 +72,7 @@ def import_onnx(
     owners: Mapping[str, str] | None = None,
     weights: str = "secret",
     batch: int | None = None,
+    calls: bool = False,
 ) -> Imported:
     """Import an ONNX model, opset 7 to 28.
 
@@ -84,6 +85,8 @@ def import_onnx(
         batch: size of the first axis of all inputs where the model leaves it open and ``shapes``
             says nothing. Names and values of secret weights do not depend on it, so that programs
             for several batch sizes can share them.
+        calls: whether steps of recurrent layers and loops become functions that are called
+            (:mod:`mpcc.ir.calls`); otherwise they are written out.
 
     Returns:
         The module and, apart from it, the constants' values.
@@ -94,7 +97,7 @@ def import_onnx(
             wants more than one import may write, or than there is memory (``E-limit-import``).
     """
     try:
-        return _imported(source, shapes, owners, weights, batch)
+        return _imported(source, shapes, owners, weights, batch, calls)
     except MemoryError:
         raise MpccError.of(
             "E-limit-import",
@@ -110,13 +113,14 @@ def _imported(
     owners: Mapping[str, str] | None,
     weights: str,
     batch: int | None,
+    calls: bool,
 ) -> Imported:
     roles = Owners(owners or {}, weights)
     model = without_maps(load_model(source))
     batched = batched_inputs(model, shapes or {}) if batch is not None else frozenset()
     model = set_shapes(model, shapes or {}, batch)
     problems = Problems()
-    graph = _Graph(model, roles, problems)
+    graph = _Graph(model, roles, problems, calls)
     graph.add_inputs()
     for node in graph.nodes:
         graph.add_node(node)
@@ -227,13 +231,15 @@ def _rename_uses(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 class _Graph:
     """The state of one import: what every name of the model has become."""
 
-    def __init__(self, model: onnx.ModelProto, owners: Owners, problems: Problems) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, owners: Owners, problems: Problems, calls: bool
+    ) -> None:
         self.graph = model.graph
         self.opset = next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
         self.imports = model.opset_import
         self.owners = owners
         self.problems = problems
-        self.build = Builder(Room(model.ByteSize()))
+        self.build = Builder(Room(model.ByteSize()), calls)
         self.build.roles = owners
         self.inputs: tuple[Port, ...] = ()
         # None: the value of a node that could not be imported.

@@ -1,7 +1,8 @@
 """ONNX recurrent layers: RNN, GRU, LSTM.
 
-A step is a function that is called (:mod:`mpcc.ir.calls`): steps that do the same, all but the
-first one and those at ends of sequences, have one body. Few steps are written out.
+Where calls are wanted, a step is a function that is called (:mod:`mpcc.ir.calls`): steps that do
+the same, all but the first one and those at ends of sequences, have one body. Otherwise, and where
+there are few, steps are written out.
 
 The input's part of all gates and of both directions is one matrix product, of all steps together
 where they are written out. A step then has one product of the state, batched over gates and
@@ -181,6 +182,7 @@ class _Layer:
                 f"{self.steps} steps; a program has {MAX_STEPS} at most",
                 "give fewer steps at a time, and hand the state on as an input and an output",
             )
+        self.calls = node.builder.calls and self.steps >= FEWEST_CALLS
         self._entry: tuple[Operand, Operand | None] | None = None
         # The largest list of positions is that of all gates.
         node.room(self.steps, self.batch, self.directions, gates * self.hidden)
@@ -257,7 +259,7 @@ class _Layer:
         """
         node, size = self.node, self.gates * self.hidden
         rows = node.reshape(node.operand(0), (self.steps * self.batch, self.width))
-        if self.steps >= FEWEST_CALLS:
+        if self.calls:
             shape = (self.directions, 1, size)
             self._entry = (
                 node.transpose(node.operand(1), (0, 2, 1)),
@@ -307,7 +309,7 @@ class _Layer:
 
     def called(self, emit: Callable[[], Sequence[Value]]) -> Sequence[Value]:
         """What a step appends, as a function that is called."""
-        if self.steps < FEWEST_CALLS:
+        if not self.calls:
             return emit()
         found = self.node.builder.call(self.node.label, emit)
         return [v for v in found if isinstance(v, Value)]

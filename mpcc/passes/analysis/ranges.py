@@ -250,7 +250,7 @@ class Ranges:
         return made
 
     def proved_ends(self, phi: Phi) -> Mapping[int, tuple[float, float]]:
-        """Per op, least and largest value of its result, as proved for formats that were made here."""
+        """Per op, ends of its result, as proved for formats that were made here."""
         key = phi.frac, phi.weight_frac, phi.coarse
         if self.policy == "observed" and self._narrowed_by is not None:
             key = self._narrowed_by
