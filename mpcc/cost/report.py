@@ -15,6 +15,7 @@ from mpcc.cost.predict import Cost, count
 from mpcc.cost.speed import Speeds, load
 from mpcc.cost.timeline import Timeline, Workload, timeline
 from mpcc.errors import MpccError, printable
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module
 
 if TYPE_CHECKING:
@@ -282,7 +283,7 @@ def predict(
     manifest: Mapping[str, Any] | None = None,
     threat_model: str = "",
 ) -> Report:
-    """Count a verified party module and report it under a network.
+    """Count a verified party module, calls written out, and report it under a network.
 
     Args:
         module: the party level.
@@ -293,5 +294,6 @@ def predict(
     Raises:
         MpccError: the module is not of party level, or its ops have no clear place.
     """
+    module = inline(module).module
     workload = Workload.of(module)
     return Report(count(module), profile, manifest or {}, threat_model, workload=workload)

@@ -202,7 +202,9 @@ def _graph(module: Module) -> Any:
         library.fill(graph.node.add(name=f"n{index}"), op, names, False)
     if list(library.called) != [name for name in module.functions if name != main.name]:
         raise MpccError.of("E-emit-call", "functions stand in the order of their first calls")
-    graph.library.function.extend([*library.called.values(), *library.bodies.values()])
+    functions = [*library.called.values(), *library.bodies.values()]
+    if functions:  # an empty library is none
+        graph.library.function.extend(functions)
     return graph
 
 

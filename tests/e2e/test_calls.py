@@ -4,15 +4,19 @@ import json
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mpcc
 from mpcc import _native, compiler
+from mpcc.compiler import phi_of
 from mpcc.emit.graphdef import emit, parse
+from mpcc.frontend import import_onnx
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, inline
 from mpcc.ir.interp import fixed, party
+from mpcc.passes import analyse as analysis_module
 from mpcc.passes import pipeline
 from mpcc.passes.base import Manager
 from mpcc.protocols import lower_program, protocol_named
@@ -143,6 +147,16 @@ def compiled(data):
     return program, inputs[0], dict(zip(names, session.run(names, inputs[0]), strict=True))
 
 
+def other_weights(data):
+    """The model with all weights made smaller."""
+    proto = onnx.load_from_string(data)
+    for each in proto.graph.initializer:
+        old = numpy_helper.to_array(each)
+        new = (old * RNG.uniform(0.2, 1, old.shape)).astype(old.dtype)
+        each.CopyFrom(numpy_helper.from_array(new, each.name))
+    return proto.SerializeToString()
+
+
 def coins_of(secure, lowered, keys, weights_, inputs):
     """(coins of every op of the secure program with its calls written out, outputs)."""
     flat, written = inline(lowered.party), inline(secure)
@@ -200,19 +214,58 @@ def test_called_programs_are_equal_on_every_level(name):
     assert figures["rounds"] == artifact.cost["rounds"]
 
 
-def test_a_program_with_its_calls_written_out_gives_the_same_answer():
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN"])
+def test_a_program_with_its_calls_written_out_gives_the_same_answer(name):
     """Equal coins, equal answers: calls are nothing but a shorter way to write the program."""
-    program, inputs, _ = compiled(MODELS["LSTM"]())
-    module = parse(program.artifact.program)
+    program, inputs, _ = compiled(MODELS[name]())
+    artifact, weights_ = program.artifact, program.weights
+    module = parse(artifact.program)
     flat = inline(module).module
     assert not called(flat)
-    words = {n: np.ascontiguousarray(w).view(np.uint64) for n, w in program.weights.items()}
-    pairs = [
-        _native.run_in_memory(data, words, [inputs], SEED)[0][0]
-        for data in (program.artifact.program, emit(flat))
-    ]
-    for output, array in pairs[0].items():
-        np.testing.assert_array_equal(array, pairs[1][output])
+    words = {n: np.ascontiguousarray(w).view(np.uint64) for n, w in weights_.items()}
+    secure = inline(artifact.secure_module).module
+    assert not called(secure)
+    pairs = (
+        [
+            fixed.simulate(m, weights_, inputs, "floor").outputs
+            for m in (artifact.secure_module, secure)
+        ],
+        [party.run(m, weights_, inputs, SEED).outputs for m in (module, flat)],
+        [
+            _native.run_in_memory(data, words, [inputs], SEED)[0][0]
+            for data in (artifact.program, emit(flat))
+        ],
+    )
+    for one, other in pairs:
+        assert one.keys() == other.keys()
+        for output, array in one.items():
+            np.testing.assert_array_equal(array, other[output])
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU-after", "RNN-relu"])
+def test_weights_and_data_do_not_show(name, monkeypatch):
+    """Other weights and data and the same formats give the same artifact, byte for byte."""
+    data = MODELS[name]()
+    first, *_ = compiled(data)
+    kept = analysis_module.Analysis(phi_of(first.artifact), (), {"measured_error": {}})
+    monkeypatch.setattr(analysis_module, "analyse", lambda *_: kept)
+    second, *_ = compiled(other_weights(data))
+    assert called(first.artifact.secure_module)
+    assert first.artifact.to_bytes() == second.artifact.to_bytes()
+    assert any((first.weights[n] != second.weights[n]).any() for n in first.weights)
+
+
+def test_steps_of_small_models_are_written_out(monkeypatch):
+    """Nothing decides but the ops of the model with its steps written out."""
+    data = MODELS["RNN-relu"]()
+    ops = len(import_onnx(data).module.main.ops)
+    for most, functions in ((ops, False), (ops - 1, True)):
+        monkeypatch.setattr(compiler, "MOST_WRITTEN_OUT", most)
+        artifact = compiled(data)[0].artifact
+        assert bool(called(artifact.tensor_module)) == functions
+        assert artifact.manifest["format"] == (3 if functions else 2)
+        other = mpcc.Artifact.from_bytes(artifact.to_bytes())
+        assert other.program == artifact.program
 
 
 def test_programs_grow_with_the_description_not_with_the_sequence():

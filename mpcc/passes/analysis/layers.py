@@ -268,7 +268,8 @@ def layer_rows(losses: Losses, phi: Phi, facts: Facts) -> list[dict[str, Any]]:
     """
     names = {id(op): label for op, label in labels(losses.program.module)}
     ops, clamps = losses.ops, losses.program.clamps
-    bits = _bits(losses, phi)
+    of_row = dict(phi.ranges)
+    bits = {i: of_row[n] for i, n in enumerate(losses.program.numbers) if n in of_row}
     rows = []
     for i, row in losses.rows.items():
         op = ops[i]
@@ -284,7 +285,7 @@ def layer_rows(losses: Losses, phi: Phi, facts: Facts) -> list[dict[str, Any]]:
                 "bits": bits.get(i),
                 "observed": _number(observed.magnitude.get(i) if observed else None),
                 "clamp": clamps.get(i),
-                "range": _range(i, op, phi, losses, facts),
+                "range": _range(i, op, phi, losses, facts, bits.get(i)),
                 "error": {
                     "observed": _number(row.observed),
                     "own": _number(row.own),
@@ -299,20 +300,16 @@ def layer_rows(losses: Losses, phi: Phi, facts: Facts) -> list[dict[str, Any]]:
     return rows
 
 
-def _bits(losses: Losses, phi: Phi) -> dict[int, int]:
-    """Of ops that have a range, its bits."""
-    bits = dict(phi.ranges)
-    return {i: bits[row] for i, row in enumerate(losses.program.numbers) if row in bits}
-
-
 def _number(x: float | None) -> float | None:
     """JSON has no infinities."""
     return None if x is None or not math.isfinite(x) else x
 
 
-def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, Any]:
+def _range(
+    i: int, op: Op, phi: Phi, losses: Losses, facts: Facts, bits: int | None
+) -> dict[str, Any]:
     """Ends, width, headroom and the reason of the width."""
-    row, bits = losses.rows[i], _bits(losses, phi).get(i)
+    row = losses.rows[i]
     seen = (row.low, row.high) if row.low <= row.high else None
     if facts.observed is not None:
         seen = facts.observed.ends.get(i, seen)
@@ -329,21 +326,20 @@ def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, 
         "observed": None if seen is None else list(seen),
         "width": max(widths, default=None),
         "headroom": None if bits is None or size is None else bits - range_bits(size),
-        "why": _why(i, op, phi, size, proved, facts, losses),
+        "why": _why(op, phi, size, proved, facts, bits, losses.program.clamps.get(i)),
     }
 
 
 def _why(
-    i: int,
     op: Op,
     phi: Phi,
     size: float | None,
     proved: tuple[float, float] | None,
     facts: Facts,
-    losses: Losses,
+    bits: int | None,
+    clamp: int | None,
 ) -> str:
     """The reason of a width, in words."""
-    bits, clamp = _bits(losses, phi).get(i), losses.program.clamps.get(i)
     options = facts.options
     if bits is None:
         reason = "follows from the operands' widths"
