@@ -50,7 +50,7 @@ def tiny_conv() -> bytes:
 
 
 def tiny_rnn() -> bytes:
-    """An RNN whose steps are functions where all that repeats is: an ONNX file of 5 steps of 2."""
+    """An RNN whose steps are functions where all that repeats is: an ONNX file of 8 steps of 2."""
     rng = np.random.default_rng(5)
     weights = {
         "w": rng.uniform(-0.5, 0.5, (1, 3, 2)),
@@ -59,7 +59,7 @@ def tiny_rnn() -> bytes:
     graph = helper.make_graph(
         [helper.make_node("RNN", ["x", "w", "r"], ["", "y"], hidden_size=3)],
         "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [5, 1, 2])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 1, 2])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 3])],
         [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()],
     )
@@ -70,7 +70,7 @@ def tiny_rnn() -> bytes:
 
 def rnn_input() -> dict[str, npt.NDArray[np.float32]]:
     """An input of :func:`tiny_rnn`, whose answer stands in ``rnn.npy``."""
-    return {"x": np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 1, 2)}
+    return {"x": np.linspace(-1, 1, 16, dtype=np.float32).reshape(8, 1, 2)}
 
 
 def conv_input() -> dict[str, npt.NDArray[np.float32]]:

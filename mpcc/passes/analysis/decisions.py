@@ -10,6 +10,7 @@ difference counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,8 @@ class Program:
         }
         for op in self.module.main.ops:
             for value in op.results:
-                outer = value not in inner
-                became = self._here(value, lambda v, o=outer: self._lowering.used(v, o))
+                used = partial(self._lowering.used, opened=value not in inner)
+                became = self._here(value, used)
                 if became is not None:
                     found[value] = (self._index[became], became)
         return found
