@@ -102,7 +102,8 @@ def formatted(
     bits = weight_bits(module, constants, 4)
     ranges = Ranges(module, constants, options, policy, inputs, observed, bits)
     phi = ranges.formats(frac, weight_frac, coarse)
-    return Subject(module, constants, inputs.ranges, phi, options, ranges.proved_ends(phi))
+    ends = {ranges.ops[i]: found for i, found in ranges.proved_ends(phi).items()}
+    return Subject(module, constants, inputs.ranges, phi, options, ends)
 
 
 class Subject:

@@ -26,6 +26,7 @@ import safetensors.numpy
 
 from mpcc.errors import MpccError
 from mpcc.files import Create, atomic_files, atomic_write, looks_like
+from mpcc.ir.calls import called
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
@@ -42,6 +43,7 @@ __all__ = [
     "Weights",
     "atomic_files",
     "atomic_write",
+    "format_of",
     "load_private",
     "load_weights",
     "save_private",
@@ -50,8 +52,11 @@ __all__ = [
     "write_weights",
 ]
 
-FORMAT = 2
-"""Version of the artifact's format; another version is refused."""
+FORMAT = 3
+"""Newest version of the artifact's format: it and 2 are read, others refused."""
+
+_WITHOUT_CALLS = 2
+"""The version whose programs call no functions; what calls none is written in it."""
 
 WEIGHTS_FORMAT = 2
 """Newest version of the weights file's format; it and 1 are read, others refused."""
@@ -222,7 +227,7 @@ class Artifact:
         }
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()}
         manifest: dict[str, Any] = {
-            "format": FORMAT,
+            "format": format_of(secure_module),
             "mpcc": version,
             "protocol": protocol,
             "places": [p for p in PLACES if p not in OWNER_PLACES],
@@ -263,7 +268,8 @@ class Artifact:
         entries = _unzip(data, source)
         where = f"{source}, manifest.json"
         manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
-        _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
+        if manifest.get("format") != _WITHOUT_CALLS:
+            _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
         manifest = _check_manifest(manifest, where)
         for name, digest in manifest["entries"].items():
             if hashlib.sha256(entries[name]).hexdigest() != digest:
@@ -492,6 +498,11 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
     ) as error:
         refuse(f"not a readable artifact: {error}")
     return entries
+
+
+def format_of(secure_module: Module) -> int:
+    """The version of the format that a program is written in."""
+    return FORMAT if called(secure_module) else _WITHOUT_CALLS
 
 
 def _check_version(data: Mapping[str, Any], known: int, what: str, code: str, source: str) -> None:

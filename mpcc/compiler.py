@@ -21,6 +21,7 @@ from mpcc import cost as costs
 from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
+from mpcc.ir.calls import called
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import Phi
@@ -39,6 +40,11 @@ __all__ = ["Batches", "Compiled", "batch_path", "compile", "output_paths", "phi_
 
 Array = npt.NDArray[Any]
 PathLike: TypeAlias = str | os.PathLike[str]
+
+MOST_WRITTEN_OUT = 1000
+"""Tensor ops of a model whose steps are written out. Only those of larger ones are functions: what
+stands between functions is brought into one form, which takes messages (docs/levels.md), and
+choosing formats and lowering take a time that grows with the ops."""
 
 
 @dataclass(frozen=True)
@@ -370,6 +376,7 @@ class _Compiler:
         self.dump_after = dump_after
         self.dump = dump
         self.progress = progress
+        self.flat = False
 
     def run(
         self,
@@ -378,6 +385,10 @@ class _Compiler:
         calibration: Mapping[str, Array] | None,
     ) -> dict[int | None, Compiled]:
         """A program for every size; formats are those of the smallest."""
+        # Formats that are declared, that batches share, or whose rings differ are those of ops of
+        # @main: functions are written out there.
+        formats = self.options.formats
+        self.flat = formats.disclose == "none" or bool(formats.rings) or len(sizes) > 1
         source = model if isinstance(model, bytes) else os.fspath(model)
         first = min(sizes, key=lambda n: n or 0)
         base = self.read(source, first, calibration)
@@ -405,6 +416,15 @@ class _Compiler:
         """Say which stage begins."""
         self.progress(step if size is None else f"{step}, batch {size}")
 
+    def imported(self, source: str | bytes, size: int | None, calls: bool = False) -> Imported:
+        """The model as imported; ``calls``: with functions for what repeats."""
+        from mpcc.frontend import import_model
+
+        chosen = self.options
+        return import_model(
+            source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature, calls
+        )
+
     def read(
         self,
         source: str | bytes,
@@ -416,7 +436,6 @@ class _Compiler:
 
         ``known``: constants of the batch size that is compiled first, if this is another.
         """
-        from mpcc.frontend import import_model
         from mpcc.frontend.batches import share_rows
         from mpcc.passes import pipeline
         from mpcc.passes.base import Checkpoint, Manager, Result
@@ -426,9 +445,11 @@ class _Compiler:
         checkpoint = Checkpoint(DIALECTS, self.dump_after, self.dump)
         self.tell(size, "importing")
         with checkpoint.timed(pipeline.IMPORT):
-            imported = import_model(
-                source, chosen.shapes, chosen.owners, chosen.weights, size, chosen.signature
-            )
+            imported = plain = self.imported(source, size)
+            if len(plain.module.main.ops) > MOST_WRITTEN_OUT and not (
+                self.flat or looks_up(plain.module)
+            ):
+                imported = self.imported(source, size, calls=True)
             if known is not None:
                 imported = share_rows(imported, known)
         checkpoint.look(pipeline.IMPORT, Result(imported.module, True))
@@ -436,6 +457,11 @@ class _Compiler:
         if chosen.formats.disclose != "none":
             with checkpoint.timed("find-patterns"):
                 patterns = recognised(imported.module, imported.constants)
+                if called(imported.module):
+                    # Patterns are rows of @main: one that a function has part in writes it out.
+                    everywhere = recognised(plain.module, plain.constants)
+                    if len(everywhere) != len(patterns):
+                        imported, patterns = plain, everywhere
         passes = pipeline.to_tensor([found.row for found in patterns])
         module = Manager(passes, checkpoint).run(imported.module)
         constants = checkpoint.constants(imported.constants)
@@ -523,6 +549,15 @@ class _Compiler:
             version=VERSION,
         )
         return Compiled(artifact, weights, private, report, notes, tuple(checkpoint.seconds))
+
+
+def looks_up(module: Module) -> bool:
+    """Whether an input is taken as positions or truth values: known from its uses in @main."""
+    main = module.main
+    return any(
+        tensor.looked_up(main, op) or tensor.input_range(main, op) is not None
+        for op in main.walk(tensor.Input.name)
+    )
 
 
 def _check_weights(

@@ -12,6 +12,7 @@ from mpcc.cost.network import PROFILES, Profile
 from mpcc.cost.predict import Cost, count
 from mpcc.cost.speed import Speeds, load
 from mpcc.cost.timeline import Timeline, Workload, timeline
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module
 
 __all__ = ["Report", "format_bytes", "format_seconds", "predict"]
@@ -128,7 +129,7 @@ def predict(
     manifest: Mapping[str, Any] | None = None,
     threat_model: str = "",
 ) -> Report:
-    """Count a verified party module and report it under a network.
+    """Count a verified party module, calls written out, and report it under a network.
 
     Args:
         module: the party level.
@@ -139,5 +140,6 @@ def predict(
     Raises:
         MpccError: the module is not of party level, or its ops have no clear place.
     """
+    module = inline(module).module
     workload = Workload.of(module)
     return Report(count(module), profile, manifest or {}, threat_model, workload=workload)

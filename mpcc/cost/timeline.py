@@ -18,6 +18,7 @@ from mpcc.cost.network import Profile
 from mpcc.cost.predict import layer_of, op_layer, step_kind
 from mpcc.cost.speed import Speeds
 from mpcc.cost.work import Work, parts_of, work_of
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.schedule import ONLINE, Message, Schedule, link_name, schedule
 from mpcc.ir.types import COMPUTE_PLACES, OWNER_PLACES
@@ -81,11 +82,12 @@ class Workload:
 
     @classmethod
     def of(cls, module: Module) -> Workload:
-        """Of a verified party module.
+        """Of a verified party module, its calls written out.
 
         Raises:
             MpccError: the module is not of party level, or its ops have no clear place.
         """
+        module = inline(module).module
         ops = tuple(module.main.ops)
         return cls(ops, schedule(module), [work_of(op) for op in ops])
 

@@ -20,7 +20,8 @@ from google.protobuf.message import DecodeError
 from mpcc.emit.items import Items, count_items
 from mpcc.emit.native_table import node_op_name
 from mpcc.emit.schema import DT_FLOAT, DT_UINT8, DT_UINT32, DT_UINT64, GraphDef
-from mpcc.errors import MpccError
+from mpcc.errors import MpccError, collect
+from mpcc.ir.calls import check_calls, is_call
 from mpcc.ir.core import Function, Module, Op, Value, make_op
 from mpcc.ir.define import Attr, Attributes, AttrValue, InferenceError, Operation
 from mpcc.ir.limits import (
@@ -31,7 +32,7 @@ from mpcc.ir.limits import (
     MAX_OPS,
     MAX_PROGRAM_BYTES,
 )
-from mpcc.ir.ops.party import DIALECT
+from mpcc.ir.ops.party import DIALECT, Call
 from mpcc.ir.schedule import schedule
 from mpcc.ir.types import BitsType, ClearType, RingType, Type
 
@@ -39,6 +40,7 @@ __all__ = ["emit", "parse"]
 
 _PRODUCER = 2000
 _PROGRAM = "program"
+_CALLED = "call_"
 _PROGRAM_OP = "MpccProgram"
 _OPERATIONS = {node_op_name(name): op for name, op in DIALECT.operations.items()}
 _TASKS = {
@@ -131,14 +133,57 @@ def _function_def(body: Function) -> Any:
     return definition
 
 
+class _Library:
+    """Functions of a graph: those that are called, then bodies of regions, in order of use."""
+
+    def __init__(self) -> None:
+        self.called: dict[str, Any] = {}
+        self.bodies: dict[bytes, Any] = {}
+
+    def fill(self, node: Any, op: Op, names: dict[Value, str], inside: bool) -> None:
+        """Everything of the node of an op but its name; the op's results enter ``names``."""
+        node.input.extend(names[v] for v in op.operands)
+        typed = op.results or op.operands
+        if not typed:
+            raise MpccError.of("E-emit-place", f"{op.name} has no place", op.loc)
+        if not is_call(op):
+            node.device = _TASKS[_local(typed[0].type).place]
+        _fill(node, op)
+        if op.body is not None:
+            definition = _function_def(op.body)
+            key = definition.SerializeToString(deterministic=True)
+            if key not in self.bodies:
+                definition.signature.name = f"fused_{len(self.bodies)}"
+                self.bodies[key] = definition
+            node.attr["f"].func.name = self.bodies[key].signature.name
+        for i, result in enumerate(op.results):
+            suffix = f":out:{i}" if inside else f":{i}" if i else ""
+            names[result] = node.name + suffix
+
+    def call(self, function: Function) -> None:
+        """A function that is called, at its first call."""
+        definition = GraphDef().library.function.add()
+        definition.signature.name = _CALLED + function.name
+        self.called[function.name] = definition
+        names: dict[Value, str] = {}
+        for i, arg in enumerate(function.args):
+            definition.signature.input_arg.add(name=f"a{i}", type=_dtype(arg.type))
+            names[arg] = f"a{i}"
+        for index, op in enumerate(function.ops):
+            if is_call(op):
+                raise MpccError.of("E-emit-call", "a function calls another", op.loc)
+            self.fill(definition.node_def.add(name=f"n{index}"), op, names, True)
+        for i, value in enumerate(function.returns):
+            definition.signature.output_arg.add(name=f"r{i}", type=_dtype(value.type))
+            definition.ret[f"r{i}"] = names[value]
+
+
 def _graph(module: Module) -> Any:
     main = module.main
     if module.level != "party":
         raise MpccError.of("E-emit-level", f"needs a party module, not {module.level}")
-    if len(module.functions) != 1 or main.args or main.returns:
-        raise MpccError.of(
-            "E-emit-main", "a program is one function @main without arguments and returned values"
-        )
+    if main.args or main.returns:
+        raise MpccError.of("E-emit-main", "@main has no arguments and no returned values")
     graph = GraphDef()
     graph.versions.producer = _PRODUCER
     header = graph.node.add(name=_PROGRAM, op=_PROGRAM_OP)
@@ -147,24 +192,19 @@ def _graph(module: Module) -> Any:
     except (TypeError, ValueError) as error:
         raise MpccError.of("E-emit-attr", f"module attributes: {error}") from None
     names: dict[Value, str] = {}
-    bodies: dict[bytes, str] = {}
+    library = _Library()
     for index, op in enumerate(main.ops):
-        node = graph.node.add(name=f"n{index}")
-        node.input.extend(names[v] for v in op.operands)
-        typed = op.results or op.operands
-        if not typed:
-            raise MpccError.of("E-emit-place", f"{op.name} has no place", op.loc)
-        node.device = _TASKS[_local(typed[0].type).place]
-        _fill(node, op)
-        if op.body is not None:
-            definition = _function_def(op.body)
-            key = definition.SerializeToString(deterministic=True)
-            if key not in bodies:
-                bodies[key] = definition.signature.name = f"fused_{len(bodies)}"
-                graph.library.function.append(definition)
-            node.attr["f"].func.name = bodies[key]
-        for i, result in enumerate(op.results):
-            names[result] = f"n{index}:{i}" if i else f"n{index}"
+        if is_call(op) and op.attrs["callee"] not in library.called:
+            function = module.functions.get(op.attrs["callee"])
+            if function is None or function is main:
+                raise MpccError.of("E-emit-call", "a call of a function that is not there", op.loc)
+            library.call(function)
+        library.fill(graph.node.add(name=f"n{index}"), op, names, False)
+    if list(library.called) != [name for name in module.functions if name != main.name]:
+        raise MpccError.of("E-emit-call", "functions stand in the order of their first calls")
+    functions = [*library.called.values(), *library.bodies.values()]
+    if functions:  # an empty library is none
+        graph.library.function.extend(functions)
     return graph
 
 
@@ -315,11 +355,22 @@ class _Source:
     used: bool = False
 
 
+@dataclass(frozen=True)
+class _Size:
+    """What a call of a function adds to the program: ops and items, bodies of regions counted."""
+
+    ops: int
+    items: int
+
+
 class _Reader:
     """State of one parse: the functions by name, and how many ops and items there are so far."""
 
-    def __init__(self, graph: Any, items: Items, source: str) -> None:
+    def __init__(self, graph: Any, items: Items, module: Module, source: str) -> None:
         self.functions: dict[str, _Source] = {}
+        self.module = module
+        self.sizes: dict[str, _Size] = {}
+        self.regions = 0
         self.ops = 0
         self.items = items.total
         if len(items.functions) != len(graph.library.function):
@@ -359,8 +410,18 @@ class _Reader:
         values: dict[str, Value],
         where: str,
         inside: bool,
+        region: bool = False,
     ) -> Op:
-        """The op of a node, of ``@main`` or inside a fused region; its results enter ``values``."""
+        """The op of a node of ``@main``, or inside a function; its results enter ``values``.
+
+        Args:
+            node: the node.
+            decoded: of :meth:`decode`.
+            values: by the names that inputs have for them.
+            where: of messages.
+            inside: of a function's node, whose results are called in another way.
+            region: of a region's body.
+        """
         self.ops += 1
         _limit("operations", self.ops, MAX_OPS, where)
         _limit("operands", len(node.input), MAX_LIST, where)
@@ -370,8 +431,12 @@ class _Reader:
             raise _bad(f"input {unknown[0][:80]!r} is not defined before", where)
         operands = [values[name] for name in node.input]
         body = None
-        if definition.has_body:
+        if definition is Call:
             if inside:
+                raise _bad("a function calls another", where)
+            self.call(str(attrs["callee"]), [v.type for v in operands], where)
+        if definition.has_body:
+            if region:
                 raise _bad("a fused region holds another", where)
             body = self.body(node, [v.type for v in operands], where)
         try:
@@ -389,17 +454,41 @@ class _Reader:
         if found is None:
             raise _bad(f"function {name[:80]!r} is not in the library", where)
         self.items += found.items if found.used else 0
+        self.regions += found.items
         _limit_items(self.items, where)
         found.used = True
+        return self.function(Function("body", types), name, found, where, True)
+
+    def call(self, callee: str, types: Sequence[Type], where: str) -> None:
+        """A function that is called: read at its first call, counted at every one."""
+        size = self.sizes.get(callee)
+        if size is not None:
+            self.ops += size.ops
+            _limit("operations", self.ops, MAX_OPS, where)
+            self.items += size.items
+            _limit_items(self.items, where)
+            return
+        name = _CALLED + callee
+        found = self.functions.get(name)
+        if found is None or callee == "main":
+            raise _bad(f"function {name[:80]!r} is not in the library", where)
+        ops, regions = self.ops, self.regions
+        function = self.function(Function(callee, types), name, found, where, False)
+        self.module.functions[callee] = function
+        self.sizes[callee] = _Size(self.ops - ops, found.items + self.regions - regions)
+
+    def function(
+        self, function: Function, name: str, found: _Source, where: str, region: bool
+    ) -> Function:
+        """The ops and results of a function of the library."""
         source = found.definition
-        function = Function("body", types)
         values = {f"a{i}": arg for i, arg in enumerate(function.args)}
         _limit("results", len(source.signature.output_arg), MAX_LIST, where)
         for i, inner in enumerate(source.node_def):
             at = f"{where}, {name}, node {inner.name[:80]!r}"
             if i == len(found.decoded):
                 found.decoded.append(self.decode(inner, at))
-            function.ops.append(self.op(inner, found.decoded[i], values, at, True))
+            function.ops.append(self.op(inner, found.decoded[i], values, at, True, region))
         for i in range(len(source.signature.output_arg)):
             value = values.get(source.ret[f"r{i}"]) if f"r{i}" in source.ret else None
             if value is None:
@@ -439,8 +528,8 @@ def _compare(graph: Any, module: Module, data: bytes | None, source: str) -> Non
 def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Module:
     """The party module of a GraphDef that :func:`emit` wrote; the bytes are not trusted.
 
-    The module is verified in structure, types, places and phases: it has a schedule. The engine's
-    reader (``runtime_native/graph``) accepts the same bytes.
+    The module is verified in structure, types, calls, places and phases: it has a schedule. The
+    engine's reader (``runtime_native/graph``) accepts the same bytes.
 
     Args:
         data: the serialised graph.
@@ -471,13 +560,14 @@ def parse(data: bytes, source: str = "<graph>", canonical: bool = True) -> Modul
     if not all(_is_unicode(key) for key in attrs):
         raise _bad("an attribute's name holds half of a character", source)
     module = Module("party", {key: _plain(value, source) for key, value in attrs.items()})
-    reader = _Reader(graph, items, source)
+    reader = _Reader(graph, items, module, source)
     values: dict[str, Value] = {}
     for node in graph.node[1:]:
         where = f"{source}, node {node.name[:80]!r}"
         module.main.ops.append(reader.op(node, reader.decode(node, where), values, where, False))
     _compare(graph, module, data if canonical else None, source)
     try:
+        collect(check_calls(module))
         schedule(module)
     except MpccError as error:
         first = error.diagnostics[0]

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mpcc.errors import MpccError
@@ -76,6 +77,7 @@ def import_model(
     weights: str = "secret",
     batch: int | None = None,
     signature: str = "",
+    calls: bool = False,
 ) -> Imported:
     """Import a model of any known format.
 
@@ -87,6 +89,7 @@ def import_model(
         weights: as there.
         batch: as there.
         signature: of a SavedModel, which function to import; ``serving_default`` if empty.
+        calls: as there, of ONNX; steps of other formats are written out.
 
     Raises:
         MpccError: as of the format's importer; ``E-model-signature`` if the format has none and one
@@ -104,7 +107,7 @@ def import_model(
             _where(source),
             "leave the signature out; only the folder of a SavedModel has any",
         )
-    run: Callable[..., Imported] = import_onnx
+    run: Callable[..., Imported] = partial(import_onnx, calls=calls)
     if found is _KERAS:
         from mpcc.frontend.tensorflow.loader import import_keras
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.frontend.ranks import Folded, folded
-from mpcc.ir.core import Module, Value
+from mpcc.ir.core import Function, Module, Value
 from mpcc.ir.define import Attributes, Operation
 from mpcc.ir.limits import MAX_ELEMENTS, MAX_RANK
 from mpcc.ir.ops import tensor
@@ -329,11 +329,13 @@ class Builder:
         roles: owners of weights that are attributes of nodes.
         lookups: inputs that are positions in a table, with the node that looked them up first.
         unmasked: by value and depth, what :func:`mpcc.frontend.onnx.normal.unmasked` made of it.
+        calls: whether :meth:`call` makes functions.
     """
 
-    def __init__(self, room: Room | None = None) -> None:
+    def __init__(self, room: Room | None = None, calls: bool = False) -> None:
         self.module = Module("tensor")
         self.room = room or Room()
+        self.calls = calls
         self.roles = Owners({}, "secret")
         self.constants: dict[str, Array] = {}
         # In order, and without doubles.
@@ -348,6 +350,9 @@ class Builder:
         # With the array that each was derived from.
         self._derived: dict[str, tuple[Array, Constant]] = {}
         self._names: set[str] = set()
+        self._traced: _Traced | None = None
+        self._functions: dict[Hashable, str] = {}
+        self._numbers = 0
 
     @property
     def disclosed(self) -> tuple[Disclosed, ...]:
@@ -385,23 +390,32 @@ class Builder:
             if isinstance(attr, tuple):
                 self.room.elements(len(attr), self.node)
         values = [self.value(o) for o in operands]
-        results = tuple(self.module.main.append(definition, values, attrs, loc).results)
+        results = self._append(definition, values, attrs, loc)
         for value in results:
             check_size(type_of(value).shape)
         less = folded(definition, type_of(results[0]).shape, attrs) if results else None
         return results if less is None else (self._folded(definition, values, less, loc),)
 
+    def _append(
+        self, definition: type[Operation], values: Sequence[Value], attrs: Attributes, loc: str
+    ) -> tuple[Value, ...]:
+        """Append an op to the function that is being written."""
+        if self._traced is not None:
+            return self._traced.append(definition, values, attrs, loc)
+        return tuple(self.module.main.append(definition, values, attrs, loc).results)
+
     def _folded(
         self, definition: type[Operation], values: Sequence[Value], less: Folded, loc: str
     ) -> Value:
         """An op on data with fewer axes; that on the others, which is dead, has shown its shape."""
-        main, given = self.module.main, []
+        given: list[Value] = []
         for value in values:
             if type_of(value).shape != less.wide:
-                value = main.append(tensor.Broadcast, [value], {"shape": less.wide}, loc).result
-            given.append(main.append(tensor.Reshape, [value], {"shape": less.shape}, loc).result)
-        result = main.append(definition, given, less.attrs, loc).result
-        return main.append(tensor.Reshape, [result], {"shape": less.wide}, loc).result
+                (value,) = self._append(tensor.Broadcast, [value], {"shape": less.wide}, loc)
+            given += self._append(tensor.Reshape, [value], {"shape": less.shape}, loc)
+        found = self._append(definition, given, less.attrs, loc)
+        (result,) = self._append(tensor.Reshape, found, {"shape": less.wide}, loc)
+        return result
 
     def value(self, operand: Operand) -> Value:
         """The operand as a value; a constant becomes one ``tensor.weight`` at its first use.
@@ -445,6 +459,48 @@ class Builder:
         if operand.derived and not operand.restated:
             self.computed.add(name)
         return self._weights[name]
+
+    def call(
+        self, loc: str, emit: Callable[[], Sequence[Operand | None]]
+    ) -> tuple[Operand | None, ...]:
+        """What ``emit`` gives, as the results of a function that is called.
+
+        What it appends becomes the function's body, and what that uses from outside the arguments.
+        A body like one before is not kept: that one is called again, whatever its arguments are.
+        Without ``calls``, within a call, or where nothing is appended, this is ``emit()``.
+
+        Args:
+            loc: of the call.
+            emit: appends ops; gives values, constants, or None.
+
+        Raises:
+            Unsupported: ``emit`` does.
+        """
+        if not self.calls or self._traced is not None:
+            return tuple(emit())
+        traced = self._traced = _Traced()
+        outside = self.unmasked
+        self.unmasked = dict(outside)  # what is made inside is for the inside
+        try:
+            found = tuple(emit())
+        finally:
+            self._traced = None
+            self.unmasked = outside
+        inside = traced.finish(found)
+        if not inside:
+            return found
+        name = self._functions.get(traced.key)
+        if name is None:
+            name = f"step{len(self._functions)}"
+            self._functions[traced.key] = name
+            traced.function.name = name
+            self.module.functions[name] = traced.function
+        self._numbers += 1
+        types = tuple(str(v.type) for v in inside)
+        attrs = {"callee": name, "number": self._numbers, "types": types}
+        call = self.module.main.append(tensor.Call, traced.captured, attrs, loc)
+        given = dict(zip(inside, call.results, strict=True))
+        return tuple(given.get(v, v) if isinstance(v, Value) else v for v in found)
 
     @staticmethod
     def not_finite(name: str) -> Unsupported:
@@ -516,6 +572,75 @@ class Builder:
     def disclose(self, what: Disclosed) -> None:
         """Note a constant of the model that goes into the module in the clear."""
         self._disclosed[what] = None
+
+
+class _Traced:
+    """The body of a function while it is written.
+
+    Attributes:
+        function: its ops; after :meth:`finish`, complete but for its name.
+        captured: values from outside, one for each argument.
+        key: equal for functions that do the same, apart from names; after :meth:`finish`.
+    """
+
+    def __init__(self) -> None:
+        self.function = Function("traced")
+        self.captured: list[Value] = []
+        self.key: Hashable = ()
+        self._inside: dict[Value, Value] = {}
+
+    def append(
+        self,
+        definition: type[Operation],
+        operands: Sequence[Value],
+        attrs: Attributes,
+        loc: str,
+    ) -> tuple[Value, ...]:
+        """Append an op; operands from outside become arguments."""
+        values = [self._own(v) for v in operands]
+        results = self.function.append(definition, values, attrs, loc).results
+        self._inside.update((v, v) for v in results)
+        return tuple(results)
+
+    def _own(self, value: Value) -> Value:
+        if value not in self._inside:
+            arg = Value(value.type, None, len(self.function.args))
+            self.function.args.append(arg)
+            self.captured.append(value)
+            self._inside[value] = arg
+        return self._inside[value]
+
+    def finish(self, found: Sequence[Operand | None]) -> list[Value]:
+        """Those of the results that were made inside, each once, as returned values.
+
+        Ops and arguments that they do not need go away.
+        """
+        function = self.function
+        made = {v for op in function.ops for v in op.results}
+        given = [v for v in found if isinstance(v, Value) and v in made]
+        inside = list(dict.fromkeys(given))
+        function.returns = list(inside)
+        function.remove_dead()
+        used = {v for op in function.ops for v in op.operands}
+        kept = [(a, v) for a, v in zip(function.args, self.captured, strict=True) if a in used]
+        function.args, self.captured = [a for a, _ in kept], [v for _, v in kept]
+        for i, arg in enumerate(function.args):
+            arg.index = i
+        self.key = _key(function)
+        return inside
+
+
+def _key(function: Function) -> Hashable:
+    """All of a function but the names of nodes."""
+    number: dict[Value, int] = {a: i for i, a in enumerate(function.args)}
+    ops: list[Hashable] = []
+    for op in function.ops:
+        operands = tuple(number[v] for v in op.operands)
+        types = tuple(r.type for r in op.results)
+        ops.append((op.name, operands, repr(sorted(op.attrs.items())), types))
+        number.update((v, len(number) + i) for i, v in enumerate(op.results))
+    args = tuple(a.type for a in function.args)
+    return args, tuple(ops), tuple(number[v] for v in function.returns)
 
 
 def check_size(shape: Shape) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mpcc.errors import MpccError
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.types import BitType, SecureType, TensorType, Type, element_count, nbytes_of
 
@@ -179,6 +180,7 @@ def check(module: Module, max_memory: int | None = None, max_work: int | None = 
     Raises:
         MpccError: ``E-limit-memory`` or ``E-limit-work``, naming the largest op.
     """
+    module = inline(module).module
     limit = default_max_memory() if max_memory is None else max_memory
     needed, op = peak_bytes(module)
     if needed > limit:

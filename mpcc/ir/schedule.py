@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.types import PLACES, nbytes_of, place_of
 
@@ -139,7 +140,7 @@ class _Streams:
 
 
 def schedule(module: Module) -> Schedule:
-    """The schedule of a verified party module; O(ops + operands).
+    """The schedule of a verified party module, with its calls written out; O(ops + operands).
 
     Raises:
         MpccError: all ops that have no place or mix places, regions that run online but draw from
@@ -147,6 +148,7 @@ def schedule(module: Module) -> Schedule:
     """
     if module.level != "party":
         raise MpccError.of("E-ir-level", f"a schedule needs a party module, not {module.level}")
+    module = inline(module).module
     problems: list[Diagnostic] = []
     at: dict[Value, tuple[str, int]] = {}
     steps: list[Step] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpcc.errors import Diagnostic, collect
+from mpcc.ir.calls import check_calls
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import Dialect, InferenceError
 
@@ -75,4 +76,6 @@ def verify(module: Module, dialect: Dialect) -> None:
         )
     for function in module.functions.values():
         _check_function(function, dialect, problems, f"@{function.name}")
+    if not problems:
+        problems += check_calls(module)
     collect(problems)

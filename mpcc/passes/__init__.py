@@ -12,6 +12,7 @@ from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.recognise import Recognise
@@ -29,6 +30,7 @@ _ALL: tuple[type[Pass], ...] = (
     FoldPads,
     FoldTransposes,
     FuseLocal,
+    InlineCalls,
     LowerSecureToParty,
     LowerTensorToSecure,
     Recognise,

@@ -16,6 +16,7 @@ from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import forms
 from mpcc.ir.analysis.ranges import Observed, observe
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module
 from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.passes.analysis.contract import RANDOM_SAMPLES, Contract, check_share
@@ -100,10 +101,11 @@ def analyse(
             "--range",
             "give --calibrate DATA.npz, or use --range proved",
         )
-    forms(module.main)  # refuses operators without a secure form before anything runs
-    observed = observe(module, constants, calibration) if calibration else None
-    inputs = input_ranges(module, observed, chosen, policy)
-    samples = list(calibration) or contract_samples(module, inputs, min_agreement)
+    flat = inline(module).module
+    forms(flat.main)  # refuses operators without a secure form before anything runs
+    observed = observe(flat, constants, calibration) if calibration else None
+    inputs = input_ranges(flat, observed, chosen, policy)
+    samples = list(calibration) or contract_samples(flat, inputs, min_agreement)
     contract = Contract(
         module,
         constants,
@@ -116,7 +118,7 @@ def analyse(
     )
 
     def ranges_of(rings: Rings) -> Ranges:
-        bits = weight_bits(module, constants, fewest_frac(rings))
+        bits = weight_bits(flat, constants, fewest_frac(rings))
         return Ranges(module, constants, chosen, policy, inputs, observed, bits, rings)
 
     search = Search(module, constants, chosen, ranges_of, inputs, samples, observed, contract)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.core import Module
 from mpcc.passes.base import Pass, Result
 
@@ -35,4 +36,4 @@ class EliminateDeadCode(Pass):
     def run(self, module: Module) -> Result:
         """Remove dead ops of every function."""
         removed = sum(f.remove_dead() for f in module.functions.values())
-        return Result(module, removed > 0)
+        return Result(module, drop_uncalled(module) or removed > 0)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import accumulate
+from typing import ClassVar, TypeAlias
 
+from mpcc.ir.calls import called, is_call
 from mpcc.ir.core import Function, Module, Op, Value, make_op
 from mpcc.ir.define import Operation
-from mpcc.ir.ops.party import DIALECT, PartyOperation
-from mpcc.ir.schedule import Step, schedule
-from mpcc.ir.types import BitsType, ClearType, RingType, element_count
+from mpcc.ir.ops.party import DIALECT, PartyOperation, Transfer
+from mpcc.ir.schedule import ONLINE, SETUP, Step, schedule
+from mpcc.ir.types import (
+    COMPUTE_PLACES,
+    BitsType,
+    ClearType,
+    RingType,
+    element_count,
+    place_of,
+)
 from mpcc.passes.base import Pass, Result
 
 __all__ = ["FuseLocal"]
@@ -62,13 +71,15 @@ class _Groups:
         self.parent[max(a, b)] = min(a, b)
 
 
-def _stages(steps: tuple[Step, ...], producer: dict[Value, int]) -> list[int]:
+def _stages(steps: Sequence[Step], producer: dict[Value, int]) -> list[int]:
     """Barriers before every op within its (place, phase, depth)."""
     stages: list[int] = []
     for step in steps:
         stage = 0
         for value in step.op.operands:
-            index = producer[value]
+            index = producer.get(value)
+            if index is None:  # an argument
+                continue
             before = steps[index]
             if (before.place, before.phase, before.depth) != (step.place, step.phase, step.depth):
                 continue
@@ -84,18 +95,23 @@ def _stages(steps: tuple[Step, ...], producer: dict[Value, int]) -> list[int]:
     return stages
 
 
-def _regions(function: Function, steps: tuple[Step, ...]) -> list[int | None]:
+def _regions(function: Function, steps: Sequence[Step]) -> list[int | None]:
     """For every op the smallest op index of its region, or None for ops that stay alone."""
     producer = {r: s.index for s in steps for r in s.op.results}
     stages = _stages(steps, producer)
     groups = _Groups(len(steps))
+    # A call takes all of its operands at once: no region goes across one.
+    calls_before = list(accumulate(is_call(s.op) for s in steps))
 
     def key(step: Step) -> tuple[object, ...]:
-        return (step.place, step.phase, step.depth, stages[step.index], _lanes(step.op))
+        local = (stages[step.index], calls_before[step.index], _lanes(step.op))
+        return (step.place, step.phase, step.depth, *local)
 
     fusable = [s for s in steps if _elementwise(s.op) and s.op.name not in _DRAWS]
     for step in fusable:
         for value in step.op.operands:
+            if value not in producer:
+                continue
             before = steps[producer[value]]
             if (
                 before.op.name not in _DRAWS
@@ -144,7 +160,7 @@ def _sorted(units: list[tuple[int, Op]]) -> list[Op]:
     waits: list[int] = []
     users: dict[int, list[int]] = {}
     for i, (_, op) in enumerate(units):
-        sources = {producer[v] for v in op.operands}
+        sources = {producer[v] for v in op.operands if v in producer}
         waits.append(len(sources))
         for source in sources:
             users.setdefault(source, []).append(i)
@@ -168,15 +184,104 @@ def _run(module: Module) -> bool:
 
     Dead ops are removed first, since a region's results are its values that are used outside.
     """
-    main = module.main
-    changed = main.remove_dead() > 0
-    region = _regions(main, schedule(module).steps)
+    removed = [f.remove_dead() for f in module.functions.values()]
+    if not called(module):
+        return _fuse_function(module.main, schedule(module).steps) or any(removed)
+    borders = {f.name: _Border(f) for f in called(module)}
+    steps = {f.name: _steps_of(f, borders) for f in module.functions.values()}
+    fused = [_fuse_function(f, steps[f.name]) for f in module.functions.values()]
+    return any(fused) or any(removed)
+
+
+class _Border:
+    """How long a function's results wait for its arguments.
+
+    Arguments come in threes, a component at every party, which belong together.
+
+    Attributes:
+        group: of every argument.
+        groups: their number.
+    """
+
+    def __init__(self, function: Function) -> None:
+        places = [place_of(a.type) for a in function.args]
+        starts = [not i or p == COMPUTE_PLACES[0] for i, p in enumerate(places)]
+        self.group = dict(zip(function.args, (n - 1 for n in accumulate(starts)), strict=True))
+        self.groups = sum(starts)
+        self.waits = _waits(function, {}, self)
+        self.function = function
+
+
+_Wait: TypeAlias = tuple[int, ...]
+"""Messages in the longest chain from each group of arguments, and from what needs none of them;
+-1 where there is no chain."""
+
+
+def _waits(
+    function: Function, borders: Mapping[str, _Border], own: _Border | None
+) -> dict[Value, _Wait]:
+    size = own.groups if own is not None else 0
+    waits: dict[Value, _Wait] = {}
+    if own is not None:
+        for arg, group in own.group.items():
+            waits[arg] = tuple(0 if i == group else -1 for i in range(size + 1))
+    start = (*(-1 for _ in range(size)), 0)
+    for op in function.ops:
+        if is_call(op):
+            waits.update(_called_waits(op, borders[op.attrs["callee"]], waits))
+            continue
+        given = {waits[v] for v in op.operands}
+        found = start if not given else tuple(map(max, *given)) if len(given) > 1 else given.pop()
+        if op.definition is Transfer:
+            found = tuple(n + 1 if n >= 0 else n for n in found)
+        waits.update(dict.fromkeys(op.results, found))
+    return waits
+
+
+def _called_waits(op: Op, border: _Border, waits: Mapping[Value, _Wait]) -> dict[Value, _Wait]:
+    """Of a call's results; in ``@main``, where nothing but sources has no operands."""
+    given = [0] * (border.groups + 1)
+    for arg, value in zip(border.function.args, op.operands, strict=True):
+        group = border.group[arg]
+        given[group] = max(given[group], *waits[value])
+    made = zip(op.results, border.function.returns, strict=True)
+    return {
+        result: (max(a + b for a, b in zip(given, border.waits[v], strict=True) if b >= 0),)
+        for result, v in made
+    }
+
+
+def _steps_of(function: Function, borders: Mapping[str, _Border]) -> list[Step]:
+    """Steps whose depths tell apart what waits for other messages, in whatever call.
+
+    So a region holds nothing up, although arguments come when they come. A call's own step has no
+    place.
+    """
+    waits = _waits(function, borders, borders.get(function.name))
+    depths: dict[_Wait, int] = {}
+    online: set[Value] = set(function.args)
+    steps = []
+    for index, op in enumerate(function.ops):
+        inside = is_call(op) or op.name == "party.input" or op.attrs.get("phase") == ONLINE
+        if inside or any(v in online for v in op.operands):
+            online.update(op.results)
+            inside = True
+        values = op.results or op.operands
+        place = "" if is_call(op) else place_of(values[0].type)
+        depth = depths.setdefault(waits[values[0]], len(depths))
+        steps.append(Step(index, op, place, ONLINE if inside else SETUP, depth))
+    return steps
+
+
+def _fuse_function(main: Function, steps: Sequence[Step]) -> bool:
+    """Fuse the regions of one function; whether there are any."""
+    region = _regions(main, steps)
     members: dict[int, list[Op]] = {}
     for op, name in zip(main.ops, region, strict=True):
         if name is not None:
             members.setdefault(name, []).append(op)
     if not members:
-        return changed
+        return False
     home = {op.result: name for name, ops in members.items() for op in ops}
     outside: set[Value] = set(main.returns)
     for op, name in zip(main.ops, region, strict=True):
@@ -237,5 +342,5 @@ class FuseLocal(Pass):
     level: ClassVar[str] = "party"
 
     def run(self, module: Module) -> Result:
-        """Fuse the regions of ``@main`` in place; dead ops are removed first."""
+        """Fuse the regions of all functions in place; dead ops are removed first."""
         return Result(module, _run(module))

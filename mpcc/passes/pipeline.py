@@ -18,6 +18,7 @@ from mpcc.passes.fold_constants import FoldConstants
 from mpcc.passes.fold_pads import FoldPads
 from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.recognise import Recognise
@@ -31,6 +32,7 @@ IMPORT = "import"
 """Name of the stage before the first pass."""
 
 TENSOR: Sequence[Pass] = (
+    InlineCalls(),
     EliminateDeadCode(),
     FoldTransposes(),
     FoldPads(),

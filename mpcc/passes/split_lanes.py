@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar
 
+from mpcc.ir.calls import called, calls
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import Attributes, Operation
 from mpcc.ir.ops import secure
@@ -253,7 +254,8 @@ class SplitLanes(Pass):
     than others, and let one party wait while another computes. Slices take roles of their own, and
     one slice's messages travel while the next is computed.
 
-    Assumes: a secure module of one function. A *region* is made of truncations, comparisons,
+    Assumes: a secure module; ``@main`` alone is split. A *region* is made of truncations,
+    comparisons,
     functions, selects and clamps, and of sums, slices and pads between them, that act on every
     slice along an axis alone (batch or channels, for a pool). A region is split if it is large and
     does at least an eighth of the interactive work; it must take no bits from outside, give none,
@@ -281,6 +283,8 @@ class SplitLanes(Pass):
         function = module.main
         regions = _regions(function)
         total, uses = sum(r.work for r in regions), function.uses()
+        inside = {f.name: sum(r.work for r in _regions(f)) for f in called(module)}
+        total += sum(inside[op.attrs["callee"]] for op in calls(module))
         chosen = [
             region
             for region in regions

@@ -92,6 +92,20 @@ class Share:
                 found += item
         return found
 
+    def moved(self, move: Callable[[Value], Value]) -> Share:
+        """The same share of other values: ``move`` of each one, in the order of :meth:`values`."""
+        changed: dict[str, Any] = {}
+        for name, item in vars(self).items():
+            if isinstance(item, Value):
+                changed[name] = move(item)
+            elif isinstance(item, Share):
+                changed[name] = item.moved(move)
+            elif isinstance(item, Mapping):
+                changed[name] = {key: move(value) for key, value in item.items()}
+            elif isinstance(item, tuple):
+                changed[name] = tuple(move(value) for value in item)
+        return type(self)(**{**vars(self), **changed})
+
 
 @dataclass(frozen=True, eq=False)
 class Pair(Share):
@@ -300,7 +314,13 @@ Ready: TypeAlias = Callable[[Role], tuple[int, ...]]
 
 
 class Balancer(typing.Protocol):
-    """Chooses who plays which role (mpcc.protocols.roles)."""
+    """Chooses who plays which role (mpcc.protocols.roles).
+
+    Attributes:
+        times: how often a step runs that is chosen for now: of a function's, once in every call.
+    """
+
+    times: int
 
     def choose(
         self,
@@ -565,6 +585,11 @@ class Protocol:
     threat_model: ClassVar[str]
     steps: ClassVar[tuple[Step, ...]] = ()
     rules: ClassVar[Mapping[str, Callable[[Builder, Op, Sequence[Any]], Share | None]]] = {}
+
+    def border(self, builder: Builder, share: Any) -> Share:
+        """The share in the one kind that functions take and give; what it costs is charged."""
+        found: Share = share
+        return found
 
 
 def new_party_module(protocol: str) -> Module:

@@ -47,6 +47,7 @@ class LinkBalance:
         self, price: int | None = None, reserve: Mapping[tuple[str, str], int] | None = None
     ) -> None:
         self._price = price
+        self.times = 1
         self._reserve = dict(reserve or {})
         self._load: dict[tuple[str, str, str], int] = {
             ("online", *link): nbytes for link, nbytes in self._reserve.items()
@@ -65,29 +66,30 @@ class LinkBalance:
         Its cost is then counted.
         """
         costs = [cost(role) for role in candidates]
-        times = [(0,) if ready is None else ready(role) for role in candidates]
+        rounds = [(0,) if ready is None else ready(role) for role in candidates]
         before = sum(n for (of, *_), n in self._load.items() if of == phase)
+        times = self.times
 
         def growth(step: Cost) -> int:
             return sum(
-                (2 * self._load.get((phase, *link), 0) + nbytes) * nbytes
+                (2 * self._load.get((phase, *link), 0) + nbytes * times) * nbytes * times
                 for link, nbytes in step.links.items()
             )
 
         def score(i: int) -> tuple[Any, ...]:
             squares = growth(costs[i])
             if self._price is None:
-                return (times[i], squares)
+                return (rounds[i], squares)
             # Six times the squares over the sum: the load of a link, weighted by the loads.
-            load = Fraction(6 * squares, max(before + costs[i].total_bytes, 1))
-            return (times[i][0] * self._price + load, times[i])
+            load = Fraction(6 * squares, max(before + costs[i].total_bytes * times, 1))
+            return (rounds[i][0] * self._price + load, rounds[i])
 
         best = min(range(len(candidates)), key=score)
         for link, nbytes in costs[best].links.items():
             key = (phase, *link)
-            self._load[key] = self._load.get(key, 0) + nbytes
+            self._load[key] = self._load.get(key, 0) + nbytes * times
             if phase == "online" and set(link) <= set(COMPUTE_PLACES) and nbytes >= SMALL_MESSAGE:
-                self._carried[link] = self._carried.get(link, 0) + nbytes
+                self._carried[link] = self._carried.get(link, 0) + nbytes * times
         return candidates[best]
 
     def loads(self) -> dict[tuple[str, str], int]:
@@ -131,6 +133,7 @@ class FixedRole:
 
     def __init__(self, n: int) -> None:
         self._n = n
+        self.times = 1
 
     def choose(
         self,

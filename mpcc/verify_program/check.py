@@ -13,6 +13,7 @@ from typing import Any
 from mpcc.artifact import Artifact
 from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir.calls import numbered
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.phi import DECLARED
@@ -227,6 +228,14 @@ def compare_with_lowering(
     if module is None:
         return refused("the program is not the one that the secure program gives")
     position, what = first_difference(module.main, wanted.main)
+    if position < 0 and list(module.functions) == list(wanted.functions):
+        for name, function in wanted.functions.items():
+            found = module.functions[name]
+            at, what = first_difference(found, function)
+            if at >= 0:
+                return refused(
+                    f"the secure program gives another function: {what}", f"@{name}, op {at}"
+                )
     if position < 0:
         return refused(
             "the program's attributes or its encoding are not what the secure program gives"
@@ -276,7 +285,7 @@ def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
         "formats": f"{how}{artifact.disclosed_bits} bits: {_formats(artifact.phi)}",
         "ranges": _ranges(artifact),
         "constants": public_constants(artifact.tensor_module),
-        "architecture": f"{len(secure.main.ops)} fixed-point ops with their shapes and attributes",
+        "architecture": f"{len(numbered(secure))} fixed-point ops with their shapes and attributes",
         "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},
         "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
         "weight shapes": f"of {len(weights)} weights",

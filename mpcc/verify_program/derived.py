@@ -20,11 +20,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mpcc.artifact import Artifact
+from mpcc.artifact import Artifact, format_of
 from mpcc.cost import PROFILES, count
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import CONST, forms, is_real
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import called, numbered
 from mpcc.ir.core import Module
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import FormatOptions, Phi
@@ -70,7 +71,7 @@ def public_constants(module: Module) -> list[float]:
             for item in value:
                 look(item)
 
-    for op in module.main.ops:
+    for op in numbered(module):
         for value in op.attrs.values():
             look(value)
     return sorted(found)
@@ -82,8 +83,8 @@ def _refused(code: str, what: str, where: str) -> Diagnostic:
 
 def _check_phi(phi: Phi, options: FormatOptions, module: Module) -> Iterator[Diagnostic]:
     """Phi says nothing beyond what its place in the architecture and ``disclose`` allow."""
-    ops = module.main.ops
-    form = forms(module.main, [i for i, _ in phi.clamps]).form
+    ops = numbered(module)
+    form = forms(module.main, [i for i, _ in phi.clamps], called(module)).form
     computed = {i for i, op in enumerate(ops) if any(form[v] != CONST for v in op.results)}
     for key, table in (("range", phi.ranges), ("clamp", phi.clamps)):
         for i, _ in table:
@@ -193,6 +194,9 @@ def check_derived(artifact: Artifact, program: Module | None) -> list[Diagnostic
             if text != print_module(made):
                 what = "not the text that its own program has: it may say more"
                 problems.append(_refused("E-verify-text", what, name))
+        if artifact.manifest["format"] != format_of(artifact.secure_module):
+            what = "format: not the version that its program is written in"
+            problems.append(_refused("E-verify-text", what, "manifest.json"))
         for name in artifact.odd_entries:
             problems.append(_refused("E-verify-text", "not in the form that is written", name))
         if artifact.is_odd_file:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mpcc.errors import Diagnostic
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.define import Attributes
 from mpcc.ir.schedule import ONLINE, SETUP
@@ -185,7 +186,8 @@ def _pieces(ops: Sequence[FlatOp], op: FlatOp) -> tuple[Piece, ...]:
 
 
 def flatten(module: Module) -> Program:
-    """Open all fused regions of a verified party module; O(ops)."""
+    """Write out all calls and open all fused regions of a verified party module; O(ops)."""
+    module = inline(module).module
     flat = _Flattener()
     for node, op in enumerate(module.main.ops):
         if op.body is None:

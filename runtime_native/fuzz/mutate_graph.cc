@@ -138,8 +138,12 @@ class Mutation {
   void remove();
   void in_body();
 
+  RawFunction* called_by(RawNode& node);
+  template <class Use>
+  std::vector<std::string> walk(Use use);
   void own_functions();
   void share_functions();
+  void keep(const std::vector<std::string>& called, std::vector<RawFunction> bodies);
   void retype();
   void retype_node(RawNode& node, const std::vector<Ref>& refs,
                    std::vector<std::vector<ValueType>>& results);
@@ -543,6 +547,16 @@ void Mutation::retype_node(RawNode& node, const std::vector<Ref>& refs,
     operands.push_back(results[ref.node][ref.result]);
   }
   std::vector<ValueType> types;
+  if (spec->code == OpCode::Call) {
+    const RawAttr* texts = node.find("types");
+    if (texts == nullptr) throw Error("E-fuzz", "no types");
+    for (const std::string& text : texts->texts) types.push_back(ValueType::parse(text));
+    if (types.empty()) throw Error("E-fuzz", "no result");
+    declare(node, types, &types[0]);
+    node.device.clear();
+    results.push_back(std::move(types));
+    return;
+  }
   if (spec->code == OpCode::Fused) {
     const RawAttr* f = node.find("f");
     const auto found = std::ranges::find_if(
@@ -573,31 +587,56 @@ void Mutation::retype() {
   }
 }
 
+// The function that a node calls.
+RawFunction* Mutation::called_by(RawNode& node) {
+  const RawAttr* callee = node.op == "MpccCall" ? node.find("callee") : nullptr;
+  if (callee == nullptr) return nullptr;
+  const auto found = std::ranges::find_if(
+      g_.functions, [&](const RawFunction& x) { return x.name == "call_" + callee->text; });
+  return found == g_.functions.end() ? nullptr : &*found;
+}
+
+// All nodes in the order in which bodies count as used: a function's at its first call. Gives the
+// names of called functions in that order.
+template <class Use>
+std::vector<std::string> Mutation::walk(Use use) {
+  std::vector<std::string> called;
+  for (RawNode& node : g_.nodes) {
+    RawFunction* function = called_by(node);
+    if (function != nullptr && std::ranges::find(called, function->name) == called.end()) {
+      called.push_back(function->name);
+      for (RawNode& inner : function->nodes) use(inner);
+    }
+    use(node);
+  }
+  return called;
+}
+
 // Every fused node gets a body of its own, so that bodies can change one by one.
 void Mutation::own_functions() {
   std::vector<RawFunction> own;
-  for (RawNode& node : g_.nodes) {
+  const auto called = walk([&](RawNode& node) {
     RawAttr* f = find(node, "f");
-    if (f == nullptr) continue;
+    if (f == nullptr) return;
     const auto found =
         std::ranges::find_if(g_.functions, [&](const RawFunction& x) { return x.name == f->text; });
-    if (found == g_.functions.end()) continue;
+    if (found == g_.functions.end()) return;
     own.push_back(*found);
     own.back().name = f->text = "own_" + std::to_string(own.size());
-  }
-  g_.functions = std::move(own);
+  });
+  keep(called, std::move(own));
 }
 
 // Equal bodies once, in the order of their use, as they are written.
 void Mutation::share_functions() {
   std::vector<RawFunction> shared;
   std::map<std::string, std::string> by_body;
-  for (RawNode& node : g_.nodes) {
+  const auto called = walk([&](RawNode& node) {
     RawAttr* f = find(node, "f");
-    if (f == nullptr) continue;
+    if (f == nullptr) return;
     const auto found =
         std::ranges::find_if(g_.functions, [&](const RawFunction& x) { return x.name == f->text; });
-    if (found == g_.functions.end()) continue;
+    if (found == g_.functions.end()) return;
     const auto [entry, added] =
         by_body.emplace(graph::write_body(*found), "fused_" + std::to_string(shared.size()));
     if (added) {
@@ -605,8 +644,18 @@ void Mutation::share_functions() {
       shared.back().name = entry->second;
     }
     f->text = entry->second;
-  }
-  g_.functions = std::move(shared);
+  });
+  keep(called, std::move(shared));
+}
+
+// The library: functions that are called, then bodies.
+void Mutation::keep(const std::vector<std::string>& called, std::vector<RawFunction> bodies) {
+  std::vector<RawFunction> library;
+  for (const std::string& name : called)
+    library.push_back(
+        *std::ranges::find_if(g_.functions, [&](const RawFunction& x) { return x.name == name; }));
+  for (RawFunction& body : bodies) library.push_back(std::move(body));
+  g_.functions = std::move(library);
 }
 
 RawGraph Mutation::run() {

@@ -17,7 +17,8 @@
 namespace mpcc::graph {
 namespace {
 
-constexpr std::int64_t kFormat = 2;
+constexpr std::int64_t kFormat = 3;
+constexpr std::int64_t kWithoutCalls = 2;
 
 struct Entry {
   std::string_view name;
@@ -181,8 +182,8 @@ Artifact read_artifact(const std::string& path) {
   const auto format = json.find("format");
   if (format == json.end() || !format->is_number_integer())
     reader.fail("E-artifact-manifest", "no format version");
-  if (format->get<std::int64_t>() != kFormat)
-    reader.fail("E-artifact-version", "format " + std::to_string(format->get<std::int64_t>()) +
+  if (const auto found = format->get<std::int64_t>(); found != kFormat && found != kWithoutCalls)
+    reader.fail("E-artifact-version", "format " + std::to_string(found) +
                                           "; this program reads format " + std::to_string(kFormat));
   Artifact artifact;
   artifact.protocol = string_at("protocol").substr(0, 100);

@@ -22,6 +22,11 @@ namespace {
 
 constexpr std::int64_t kProducer = 2000;
 
+// Of functions that are called, as mpcc/ir/calls.py has them.
+constexpr std::string_view kCalled = "call_";
+constexpr int kStreamBits = 32;
+constexpr std::int64_t kMaxCalls = std::int64_t{1} << 30;
+
 [[noreturn]] void bad(const std::string& what) { throw Error("E-graph", what); }
 
 void require_graph(bool ok, const char* what) {
@@ -138,9 +143,17 @@ class Loader {
       : graph_(graph), bodies_(graph.functions.size()), total_items_(graph.items) {
     // Names are numbers, so they are distinct; equal bodies share a function.
     std::unordered_set<std::string> bodies;
-    for (std::size_t i = 0; i < graph.functions.size(); ++i) {
+    while (first_body_ < graph.functions.size() &&
+           graph.functions[first_body_].name.starts_with(kCalled)) {
+      if (!functions_.emplace(graph.functions[first_body_].name, first_body_).second)
+        bad("two functions have one name");
+      ++first_body_;
+    }
+    used_functions_ = first_body_;
+    for (std::size_t i = first_body_; i < graph.functions.size(); ++i) {
       const RawFunction& f = graph.functions[i];
-      require_graph(f.name == "fused_" + std::to_string(i), "functions are not named in order");
+      require_graph(f.name == "fused_" + std::to_string(i - first_body_),
+                    "functions are not named in order");
       if (!bodies.insert(write_body(f)).second) bad("two functions are equal");
       functions_.emplace(f.name, i);
     }
@@ -149,7 +162,13 @@ class Loader {
   Program run();
 
  private:
-  std::uint32_t resolve(const std::string& input, std::size_t node) const;
+  // A list of nodes while it is read: the program's, or those of a function that is called.
+  struct Scope {
+    std::int64_t call = 0;                 // number of the call; 0 is the program itself
+    std::vector<std::uint32_t> arguments;  // value numbers
+    std::vector<std::vector<std::uint32_t>> results = {};  // of every node so far
+  };
+  std::uint32_t resolve(const std::string& input, const Scope& scope) const;
   // A function as the body of a region with arguments of some types; uses of one kind share it.
   struct Shared {
     std::shared_ptr<const Body> body;
@@ -158,7 +177,10 @@ class Loader {
   };
   Body read_body(const RawFunction& function, const std::vector<ValueType>& arguments);
   const Shared& use_body(std::size_t function, const std::vector<ValueType>& arguments);
-  void add_node(std::size_t index, const RawNode& node);
+  void add_node(Scope& scope, const RawNode& node);
+  void add_op(Scope& scope, Op op, const RawNode& node, const std::vector<ValueType>& operands);
+  void add_call(Scope& scope, const Op& op, const RawNode& node);
+  void count_items(std::size_t n);
   void add_step(std::uint32_t index);
   void claim_stream(const Op& op);
 
@@ -170,7 +192,11 @@ class Loader {
 
   const RawGraph& graph_;
   std::unordered_map<std::string, std::size_t> functions_;
-  std::size_t used_functions_ = 0;                     // those before it are used
+  std::size_t first_body_ = 0;      // functions before it are called, the others regions' bodies
+  std::size_t called_ = 0;          // functions before it have been called
+  std::size_t used_functions_ = 0;  // bodies before it are used
+  std::unordered_set<std::int64_t> calls_;                             // their numbers
+  std::unordered_map<std::size_t, std::vector<ValueType>> arguments_;  // of called functions
   std::vector<std::map<std::string, Shared>> bodies_;  // per function, by argument types
   std::size_t total_ops_ = 0;
   std::size_t total_items_;
@@ -178,27 +204,51 @@ class Loader {
   Program p_;
 };
 
-// "n3" or "n3:1" to a value number.
-std::uint32_t Loader::resolve(const std::string& input, std::size_t node) const {
+// "n3" or "n3:1" to a value number; in a function "a3" or "n3:out:1".
+std::uint32_t Loader::resolve(const std::string& input, const Scope& scope) const {
   const char* at = input.data();
   const char* end = at + input.size();
+  const bool inside = scope.call != 0;
   std::uint32_t op = 0;
   std::uint32_t result = 0;
-  require_graph(at != end && *at == 'n', "an input that is no node");
+  require_graph(at != end && (*at == 'n' || (inside && *at == 'a')), "an input that is no node");
+  const char letter = *at;
   auto parsed = std::from_chars(at + 1, end, op);
   require_graph(parsed.ec == std::errc(), "an input that is no node");
-  if (parsed.ptr != end) {
-    require_graph(*parsed.ptr == ':', "an input that is no node");
-    parsed = std::from_chars(parsed.ptr + 1, end, result);
-    require_graph(parsed.ec == std::errc() && parsed.ptr == end && result > 0,
+  if (letter == 'a') {
+    require_graph(input == numbered('a', op), "an input's number is not in its shortest form");
+    require_graph(op < scope.arguments.size(), "an argument that the function does not have");
+    return scope.arguments[op];
+  }
+  const std::string_view mark = inside ? ":out:" : ":";
+  if (inside || parsed.ptr != end) {
+    const std::string_view rest(parsed.ptr, static_cast<std::size_t>(end - parsed.ptr));
+    require_graph(rest.starts_with(mark), "an input that is no node");
+    parsed = std::from_chars(parsed.ptr + mark.size(), end, result);
+    require_graph(parsed.ec == std::errc() && parsed.ptr == end && (inside || result > 0),
                   "an input that is no node");
   }
   std::string shortest = numbered('n', op);
-  if (result > 0) shortest.append(":").append(std::to_string(result));
+  if (inside || result > 0) shortest.append(mark).append(std::to_string(result));
   require_graph(input == shortest, "an input's number is not in its shortest form");
-  require_graph(op < node, "an input that is not computed before");
-  require_graph(result < p_.ops[op].results.size(), "an input that its node does not have");
-  return p_.ops[op].results[result];
+  require_graph(op < scope.results.size(), "an input that is not computed before");
+  require_graph(result < scope.results[op].size(), "an input that its node does not have");
+  return scope.results[op][result];
+}
+
+void Loader::count_items(std::size_t n) {
+  total_items_ += n;
+  if (total_items_ > kMaxItems)
+    throw Error("E-graph-limit",
+                "items of the program: more than the " + std::to_string(kMaxItems) + " allowed");
+}
+
+// The draws of a call have streams of their own: its number stands above the draw's.
+void set_stream(Op& op, std::int64_t call) {
+  if (op.code != OpCode::DrawRing && op.code != OpCode::DrawBits) return;
+  const std::int64_t stream = op.attributes.integer("stream");
+  require_graph(stream >= 0 && stream >> kStreamBits == 0, "a stream of more than 32 bits");
+  op.attributes.set("stream", call << kStreamBits | stream);
 }
 
 // Every draw takes its stream from block 0. Were a stream drawn as two types, or twice at a place,
@@ -271,10 +321,7 @@ const Loader::Shared& Loader::use_body(std::size_t index, const std::vector<Valu
   if (index == used_functions_)
     ++used_functions_;
   else
-    total_items_ += function.items;
-  if (total_items_ > kMaxItems)
-    throw Error("E-graph-limit",
-                "items of the program: more than the " + std::to_string(kMaxItems) + " allowed");
+    count_items(function.items);
   std::string key;
   for (const ValueType& type : arguments) key.append(type.str()).append(";");
   const auto [found, fresh] = bodies_[index].try_emplace(std::move(key));
@@ -289,14 +336,90 @@ const Loader::Shared& Loader::use_body(std::size_t index, const std::vector<Valu
   return shared;
 }
 
-void Loader::add_node(std::size_t index, const RawNode& node) {
-  require_graph(node.name == numbered('n', index), "nodes are not named in order");
+// A node of the program, or of a function in a call of it.
+void Loader::add_node(Scope& scope, const RawNode& node) {
+  require_graph(node.name == numbered('n', scope.results.size()), "nodes are not named in order");
   Op op = read_op(node, false);
   if (++total_ops_ > kMaxOps) throw Error("E-graph-limit", "too many ops");
   std::vector<ValueType> operands;
   for (const std::string& input : node.inputs) {
-    op.operands.push_back(resolve(input, index));
+    op.operands.push_back(resolve(input, scope));
     operands.push_back(p_.values[op.operands.back()]);
+  }
+  if (op.code == OpCode::Call)
+    add_call(scope, op, node);
+  else
+    add_op(scope, std::move(op), node, operands);
+}
+
+// A function's nodes in the place of a call. Nothing of a function is known before: every call
+// reads it anew, and checks it.
+void Loader::add_call(Scope& scope, const Op& op, const RawNode& node) {
+  require_graph(scope.call == 0, "a function calls another");
+  const std::int64_t number = op.attributes.integer("number");
+  require_graph(number >= 1 && number < kMaxCalls, "a call's number is out of range");
+  if (!calls_.insert(number).second) bad("two calls have the number " + std::to_string(number));
+  require_graph(!op.types.empty(), "a call gives nothing");
+  require_graph(node.find("types")->texts == node.find("_types")->texts,
+                "the types that it declares are not those of its operands and attributes");
+  check_dtype(node, &op.types[0]);
+  require_graph(node.device.empty(), "a call is at no place alone");
+  const auto found = functions_.find(std::string(kCalled) + op.attributes.text("callee"));
+  require_graph(found != functions_.end() && found->second < first_body_ &&
+                    op.attributes.text("callee") != "main",
+                "a function that is not in the library");
+  require_graph(found->second <= called_, "functions are not in order of their first calls");
+  const RawFunction& function = graph_.functions[found->second];
+  Scope inside{number, op.operands};
+  std::vector<ValueType> given;
+  for (const std::uint32_t v : op.operands) given.push_back(p_.values[v]);
+  if (found->second == called_) {
+    ++called_;
+    arguments_.emplace(found->second, given);
+  } else {
+    count_items(function.items);
+  }
+  if (arguments_.at(found->second) != given) bad("the operands are not the function's arguments");
+  require_graph(function.inputs.size() == given.size(), "function and call differ in operands");
+  for (std::size_t i = 0; i < given.size(); ++i)
+    require_graph(function.inputs[i].name == numbered('a', i) &&
+                      function.inputs[i].type == dtype_of(given[i]),
+                  "a function's argument");
+  for (const RawNode& n : function.nodes) {
+    try {
+      add_node(inside, n);
+    } catch (const Error& error) {
+      throw error.within("function " + printable(function.name) + ", " + printable(n.name));
+    }
+  }
+  require_graph(function.results.size() == function.outputs.size() &&
+                    function.outputs.size() == op.types.size(),
+                "a function's results");
+  const std::map<std::string, std::string> results(function.results.begin(),
+                                                   function.results.end());
+  std::vector<std::uint32_t> values;
+  for (std::size_t i = 0; i < function.outputs.size(); ++i) {
+    const std::string name = numbered('r', i);
+    require_graph(function.outputs[i].name == name && results.contains(name),
+                  "a function's results");
+    values.push_back(resolve(results.at(name), inside));
+    const ValueType& type = p_.values[values.back()];
+    require_graph(type == op.types[i] && function.outputs[i].type == dtype_of(type),
+                  "the type of a function's result");
+  }
+  scope.results.push_back(std::move(values));
+}
+
+void Loader::add_op(Scope& scope, Op op, const RawNode& node,
+                    const std::vector<ValueType>& operands) {
+  const auto index = static_cast<std::uint32_t>(p_.ops.size());
+  if (scope.call != 0) {
+    require_graph(
+        op.code != OpCode::Output && op.code != OpCode::Input && op.code != OpCode::Weight,
+        "inputs, weights and outputs stand in the program itself");
+    set_stream(op, scope.call);
+  } else if (called_ != 0 || first_body_ != 0) {
+    set_stream(op, 0);
   }
   const OpSpec& spec = spec_of(op.code);
   std::vector<ValueType> inferred;
@@ -304,11 +427,17 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
     const auto function = functions_.find(node.find("f")->text);
     require_graph(function != functions_.end(), "a body that is not in the library");
     require_graph(function->second <= used_functions_, "functions are not in order of their use");
+    require_graph(function->second >= first_body_, "a body that is called");
     const Shared& shared = use_body(function->second, operands);
     inferred = shared.types;
-    if (shared.draws)
-      for (const Op& inner : shared.body->ops) claim_stream(inner);
     op.body = shared.body;
+    if (shared.draws && first_body_ != 0) {
+      auto own = std::make_shared<Body>(*shared.body);
+      for (Op& inner : own->ops) set_stream(inner, scope.call);
+      op.body = std::move(own);
+    }
+    if (shared.draws)
+      for (const Op& inner : op.body->ops) claim_stream(inner);
   } else {
     inferred = infer(spec, op.attributes, operands);
   }
@@ -325,14 +454,15 @@ void Loader::add_node(std::size_t index, const RawNode& node) {
     require_graph(t.place == typed->place, "results at several places");
     op.results.push_back(static_cast<std::uint32_t>(p_.values.size()));
     p_.values.push_back(t);
-    p_.producer.push_back(static_cast<std::uint32_t>(index));
+    p_.producer.push_back(index);
   }
+  scope.results.push_back(op.results);
   if (op.code == OpCode::Transfer) {
     const std::string step = printable(op.attributes.text("step"));
     op.label = op.label.empty() ? step : step + ", " + op.label;
   }
   p_.ops.push_back(std::move(op));
-  add_step(static_cast<std::uint32_t>(index));
+  add_step(index);
 }
 
 void Loader::add_step(std::uint32_t index) {
@@ -379,14 +509,16 @@ Program Loader::run() {
                 "the program's node has something else than its attributes");
   check_module_attributes(header.attrs[0].second.text);
   require_graph(graph_.producer == kProducer && graph_.min_consumer == 0, "the version");
+  Scope scope;
   for (std::size_t i = 1; i < graph_.nodes.size(); ++i) {
     try {
-      add_node(i - 1, graph_.nodes[i]);
+      add_node(scope, graph_.nodes[i]);
     } catch (const Error& error) {
       throw error.within("node " + std::to_string(i - 1) + " " + printable(graph_.nodes[i].op));
     }
   }
-  require_graph(used_functions_ == graph_.functions.size(), "a function that nothing uses");
+  require_graph(used_functions_ == graph_.functions.size() && called_ == first_body_,
+                "a function that nothing uses");
   for (std::uint32_t i = 0; i < p_.ops.size(); ++i)
     p_.order[index_of(p_.steps[i].place)].push_back(i);
   for (auto& order : p_.order)

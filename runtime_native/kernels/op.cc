@@ -474,6 +474,7 @@ std::vector<ValueType> Checker::run() {
     case OpCode::Fourier:
       return {fourier()};
     case OpCode::Fused:
+    case OpCode::Call:
       break;
   }
   fail("has no types of its own");

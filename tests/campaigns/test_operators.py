@@ -27,7 +27,8 @@ def case_named(name):
 
 
 def test_every_operator_has_a_case():
-    bound = {tensor.Input, tensor.Output}
+    # What stands at borders of functions is no operator of models.
+    bound = {tensor.Input, tensor.Output, tensor.Activation}
     assert {case.op for case in CASES} == set(RULES) - bound
     assert len({case.name for case in CASES}) == len(CASES)
 

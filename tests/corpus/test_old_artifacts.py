@@ -11,7 +11,7 @@ from mpcc import api
 from mpcc.artifact import FORMAT, Artifact, load_weights
 from mpcc.errors import MpccError
 from mpcc.runtime import native
-from tests.corpus.make_artifacts import ARTIFACTS, conv_input
+from tests.corpus.make_artifacts import ARTIFACTS, INPUTS
 
 OUTCOMES = json.loads((ARTIFACTS / "outcomes.json").read_text())
 FILES = sorted(ARTIFACTS.glob("*/*.mpcc"))
@@ -40,7 +40,7 @@ def test_outcome(path):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if p.stem == "conv"], ids=lambda p: p.parent.name
+    "path", [p for p in FILES if p.stem in INPUTS], ids=lambda p: p.parent.name
 )
 def test_old_programs_give_their_old_answers(path):
     if OUTCOMES[path.parent.name] != "loads":
@@ -49,12 +49,12 @@ def test_old_programs_give_their_old_answers(path):
         return
     artifact = Artifact.load(path)
     weights = load_weights(path.with_suffix(".weights"), artifact.program_sha256)
-    expected = np.load(path.with_suffix(".npy"))
-    answer = api.simulate(artifact, weights, conv_input(), rounding="floor")
+    expected, inputs = np.load(path.with_suffix(".npy")), INPUTS[path.stem]()
+    answer = api.simulate(artifact, weights, inputs, rounding="floor")
     np.testing.assert_array_equal(answer.outputs["y"], expected)
     for engine in ("party-interpreter", "native"):
         # Verified against the lowering of its time, not against this one.
-        run = api.run_local(artifact, weights, conv_input(), engine=engine, require_verified=False)
+        run = api.run_local(artifact, weights, inputs, engine=engine, require_verified=False)
         np.testing.assert_allclose(run.outputs["y"], expected, atol=2.0**-7)
 
 

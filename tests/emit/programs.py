@@ -36,7 +36,7 @@ class Writer:
 
 
 def every_op() -> Module:
-    """A program that has every party operator, with every attribute off its default somewhere."""
+    """A program with all party operators but calls, every attribute off its default somewhere."""
     module = Module("party", {"flag": True, "protocol": "test", "roles": (1, (2, 3)), "scale": 0.5})
     w = Writer(module.main)
     x = w("input", name="x", shape=(1, 2, 4, 4), place="client")
@@ -101,6 +101,38 @@ def every_op() -> Module:
     small = w("weight", name="w32", shape=(), ring=32, place="model")
     w("transfer", small, to="P2", step="")
     return module
+
+
+def with_calls() -> Module:
+    """The program that has every operator, with a function that it calls twice."""
+    module = every_op()
+    values = {str(v.type): v for op in module.main.ops for v in op.results}
+    module.functions["twice.1"] = function = _called()
+    types = tuple(str(v.type) for v in function.returns)
+    for number in (7, 2):
+        attrs = {"callee": function.name, "number": number, "types": types}
+        operands = [values[str(a.type)] for a in function.args]
+        module.main.append(DIALECT.operations["party.call"], operands, attrs, f"call_{number}")
+    return module
+
+
+def _called() -> Function:
+    """A function with a region that draws, a draw outside, a message, and an argument returned."""
+    function = Function("twice.1", [RingType((4, 2, 3), 64, "P0"), RingType((), 32, "P2")])
+    x, _ = function.args
+    f = Writer(function)
+    key: dict[str, AttrValue] = {"key": "P0+P1", "shape": (4, 2, 3)}
+    mask = f("draw_ring", **key, stream=0, place="P0")
+    body = Function("body", [x.type, mask.type])
+    b = Writer(body)
+    drawn = b("draw_ring", **key, stream=2**32 - 1, place="P0")
+    body.returns = [b("add", b("sub", body.args[0], body.args[1]), drawn)]
+    region = DIALECT.operations["party.fused"]
+    hidden = function.append(region, (x, mask), {}, "relu_1", body).result
+    sent = f("transfer", hidden, to="P1", step="call/open", loc="relu_1")
+    again = f("sub", sent, f("draw_ring", **key, stream=0, place="P1"))
+    function.returns = [again, x, hidden]
+    return function
 
 
 def _copy(body: Function) -> Function:

@@ -24,7 +24,9 @@ def test_the_sample_has_every_operator():
     module = every_op()
     verify(module, DIALECT)
     names = {op.name for op in module.main.ops}
-    assert names == set(DIALECT.operations)
+    assert names == set(DIALECT.operations) - {
+        "party.call"
+    }  # tests/conformance/engines/test_calls.py
 
 
 @pytest.mark.parametrize("module", [every_op(), Module("party")], ids=["every-op", "empty"])

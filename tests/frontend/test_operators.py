@@ -149,7 +149,8 @@ def test_the_table_has_every_operator_and_every_tensor_op():
     seen = {"tensor.branch", "tensor.forest"}
     for row in ROWS:
         seen |= {op.name for op in import_onnx(row.build(row.opsets[-1])).module.main.ops}
-    assert seen == set(DIALECTS["tensor"].operations)
+    # Of calls only: tests/e2e/test_calls.py.
+    assert seen == set(DIALECTS["tensor"].operations) - {"tensor.activation", "tensor.call"}
 
 
 def test_slopes_per_channel_as_before_opset_7():

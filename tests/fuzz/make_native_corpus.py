@@ -23,7 +23,7 @@ from mpcc import api
 from mpcc.emit.graphdef import emit
 from mpcc.runtime.certificates import issue
 from tests.corpus.make_artifacts import tiny_conv
-from tests.emit.programs import every_op, random_program
+from tests.emit.programs import every_op, random_program, with_calls
 from tests.frontend.models import model, node
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -59,8 +59,9 @@ def artifacts() -> dict[str, bytes]:
 
 
 def programs(compiled: dict[str, bytes]) -> Files:
-    """GraphDefs: one with every op, random ones, and those of compiled models."""
+    """GraphDefs: one with every op, one with functions, random ones, those of compiled models."""
     yield "every-op", emit(every_op())
+    yield "with-calls", emit(with_calls())
     for seed in range(4):
         yield f"random-{seed}", emit(random_program(seed, ops=12))
     for name, data in compiled.items():

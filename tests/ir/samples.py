@@ -472,6 +472,7 @@ ROWS: tuple[Row, ...] = (
         )
         for operand in (_SMALL, _LARGE)
     ),
+    Row("activation", (_SMALL,), lambda v: [v]),
     Row("gelu", (_SMALL,), _GELU_TANH, {"approximate": "tanh"}),
     Row("gelu", (_LARGE,), _GELU_TANH, {"approximate": "tanh"}),
     Row("softplus", (Operand((), lo=-60.0, hi=60.0),), _each(lambda v: np.logaddexp(0, v))),

@@ -397,6 +397,7 @@ def test_visibility_joins_and_text_round_trips():
 
 def test_every_operator_is_covered_here():
     text = Path(__file__).read_text()
-    for operation in DIALECT.operations.values():
+    # A call has its function's values: tests/ir/test_calls.py.
+    for operation in set(DIALECT.operations.values()) - {secure.Call}:
         short = operation.name.removeprefix("secure.")
         assert f'"{short}"' in text or f"secure.{operation.__name__}" in text

@@ -22,7 +22,8 @@ def computing():
     ops = [
         op for op in tensor.DIALECT.operations.values() if issubclass(op, tensor.TensorOperation)
     ]
-    return [op for op in ops if op.kind not in (Kind.SOURCE, Kind.OUTPUT)]
+    # A call has its function's values: tests/ir/test_calls.py.
+    return [op for op in ops if op.kind not in (Kind.SOURCE, Kind.OUTPUT) and op != tensor.Call]
 
 
 def test_every_operator_is_complete():

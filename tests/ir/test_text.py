@@ -48,7 +48,9 @@ def same_function(f, g) -> None:
 @pytest.mark.parametrize("level", SAMPLES)
 def test_every_op_round_trips(level):
     module = SAMPLES[level]()
-    assert {op.name for op in module.main.ops} == set(DIALECTS[level].operations)
+    # Calls: tests/ir/test_calls.py.
+    names = {op.name for op in module.main.ops}
+    assert names == set(DIALECTS[level].operations) - {f"{level}.call"}
     verify(module, DIALECTS[level])
     text = print_module(module)
     parsed = parse_module(text, DIALECTS)

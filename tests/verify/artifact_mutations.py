@@ -142,6 +142,7 @@ def _manifest_edits(artifact: Artifact) -> Iterator[tuple[str, str, Callable[[Ma
     yield "fewer places", "E-verify-manifest", lambda m: m["places"].pop()
     yield "owners", "E-verify-manifest", lambda m: m["owners"].reverse()
     yield "protocol", "E-leak-program", lambda m: m.update(protocol="ref")
+    yield "format", "E-verify-text", lambda m: m.update(format=5 - m["format"])
 
 
 # --- lies in the cost and in texts ---------------------------------------------------------------

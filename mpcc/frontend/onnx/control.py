@@ -2,7 +2,8 @@
 
 Programs are straight, so that what a party does tells nothing. Of a public condition the branch
 that it takes is imported; of a secret one both branches are computed and their results selected. A
-loop is written out: how often it runs is public, and must be known when the model is imported.
+loop's steps follow each other, those that do the same as calls of one function
+(:mod:`mpcc.ir.calls`): how often it runs is public, and must be known when the model is imported.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _is_bits(value: Value) -> bool:
 
 
 def loop(node: Node) -> tuple[Operand | None, ...]:
-    """Loop: with a public number of steps, written out."""
+    """Loop: with a public number of steps, which are calls of a function."""
     node.has("body")
     count = MAX_STEPS + 1
     if node.optional(0) is not None:
@@ -82,7 +83,13 @@ def loop(node: Node) -> tuple[Operand | None, ...]:
             )
         number = Constant(np.array(step, np.int64), f"{node.output}.step{step}", "public")
         always = Constant(np.array(True), f"{node.output}.condition", "public")
-        made = node.body("body", f"step{step}", (number, always, *carried))
+
+        def run(
+            step: int = step, given: Sequence[Operand] = (number, always, *carried)
+        ) -> tuple[Operand | None, ...]:
+            return node.body("body", f"step{step}", given)
+
+        made = node.builder.call(node.label, run)
         found = [v for v in made if v is not None]
         if len(found) < len(made):
             return (None,) * len(node.proto.output)
@@ -109,7 +116,7 @@ def _goes_on(node: Node, condition: Operand) -> bool:
 
 
 def scan(node: Node) -> tuple[Operand | None, ...]:
-    """Scan: steps written out."""
+    """Scan: steps are calls of a function."""
     inputs = node.integer("num_scan_inputs")
     if not 1 <= inputs <= len(node.operands):
         node.refuse(f"{inputs} scanned inputs of {len(node.operands)}")
@@ -168,7 +175,13 @@ def _scanned(
         items = [
             _item(node, s.value, s.axis, steps - 1 - step if s.turned else step) for s in scanned
         ]
-        made = node.body("body", f"{scope}step{step}", (*carried, *items))
+
+        def run(
+            step: int = step, given: Sequence[Operand] = (*carried, *items)
+        ) -> tuple[Operand | None, ...]:
+            return node.body("body", f"{scope}step{step}", given)
+
+        made = node.builder.call(node.label, run)
         found = [v for v in made if v is not None]
         if len(found) < len(made):
             return None

@@ -37,6 +37,7 @@ from mpcc.frontend.onnx.model import (
 from mpcc.frontend.onnx.node import Node, Operator, node_label
 from mpcc.frontend.onnx.support import OPERATORS, operator_of, reason
 from mpcc.frontend.onnx.tokens import check_looked_up
+from mpcc.ir.calls import drop_uncalled
 from mpcc.ir.core import Value
 from mpcc.ir.define import AttrValue, InferenceError
 from mpcc.ir.ops import tensor
@@ -71,6 +72,7 @@ def import_onnx(
     owners: Mapping[str, str] | None = None,
     weights: str = "secret",
     batch: int | None = None,
+    calls: bool = False,
 ) -> Imported:
     """Import an ONNX model, opset 7 to 28.
 
@@ -83,6 +85,8 @@ def import_onnx(
         batch: size of the first axis of all inputs where the model leaves it open and ``shapes``
             says nothing. Names and values of secret weights do not depend on it, so that programs
             for several batch sizes can share them.
+        calls: whether steps of recurrent layers and loops become functions that are called
+            (:mod:`mpcc.ir.calls`); otherwise they are written out.
 
     Returns:
         The module and, apart from it, the constants' values.
@@ -93,7 +97,7 @@ def import_onnx(
             wants more than one import may write, or than there is memory (``E-limit-import``).
     """
     try:
-        return _imported(source, shapes, owners, weights, batch)
+        return _imported(source, shapes, owners, weights, batch, calls)
     except MemoryError:
         raise MpccError.of(
             "E-limit-import",
@@ -109,6 +113,7 @@ def _imported(
     owners: Mapping[str, str] | None,
     weights: str,
     batch: int | None,
+    calls: bool,
 ) -> Imported:
     roles = Owners(owners or {}, weights)
     model = load_model(source)
@@ -116,7 +121,7 @@ def _imported(
     batched = batched_inputs(model, shapes or {}) if batch is not None else frozenset()
     model = set_shapes(model, shapes or {}, batch)
     problems = Problems()
-    graph = _Graph(model, roles, problems)
+    graph = _Graph(model, roles, problems, calls)
     graph.add_inputs()
     for node in graph.nodes:
         graph.add_node(node)
@@ -125,6 +130,7 @@ def _imported(
     problems.raise_if_any()
     build = graph.build
     build.module.main.remove_dead()
+    drop_uncalled(build.module)
     used = {op.attrs["name"] for op in build.module.main.walk(tensor.Weight.name)}
     for name in sorted(used & build.masks.keys()):
         why = build.not_finite(name)
@@ -232,13 +238,15 @@ def _rename_uses(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
 class _Graph:
     """The state of one import: what every name of the model has become."""
 
-    def __init__(self, model: onnx.ModelProto, owners: Owners, problems: Problems) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, owners: Owners, problems: Problems, calls: bool
+    ) -> None:
         self.graph = model.graph
         self.opset = next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
         self.imports = model.opset_import
         self.owners = owners
         self.problems = problems
-        self.build = Builder(Room(model.ByteSize()))
+        self.build = Builder(Room(model.ByteSize()), calls)
         self.build.roles = owners
         self.inputs: tuple[Port, ...] = ()
         # None: the value of a node that could not be imported.

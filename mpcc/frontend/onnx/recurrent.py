@@ -1,9 +1,14 @@
-"""ONNX recurrent layers: RNN, GRU, LSTM, with their steps written out.
+"""ONNX recurrent layers: RNN, GRU, LSTM.
 
-The input's part of all gates, of all steps and of both directions, is one matrix product. A step
-then has one product of the state, batched over gates and directions, and both directions take their
-steps together: a bidirectional layer has the rounds of one direction. Sums stay products until an
-activation function takes them, so that a step truncates its gates once.
+Where calls are wanted, a step is a function that is called (:mod:`mpcc.ir.calls`): steps that do
+the same, all but the first one and those at ends of sequences, have one body. Otherwise, and where
+there are few, steps are written out.
+
+The input's part of all gates and of both directions is one matrix product, of all steps together
+where they are written out. A step then has one product of the state, batched over gates and
+directions, and both directions take their steps together: a bidirectional layer has the rounds of
+one direction. Sums stay products until an activation function takes them, so that a step truncates
+its gates once.
 
 Which steps a sequence has (``sequence_lens``) is public: a constant. Elements beyond a sequence's
 end are moved, not multiplied.
@@ -24,13 +29,14 @@ from mpcc.frontend.onnx.compose import cut, negative, scaled
 from mpcc.frontend.onnx.indexing import masked, rearranged
 from mpcc.frontend.onnx.linear import product
 from mpcc.frontend.onnx.node import Node, Operator
+from mpcc.ir.calls import FEWEST_CALLS
 from mpcc.ir.core import Value
 from mpcc.ir.ops import tensor
 
 __all__ = ["MAX_STEPS", "OPERATORS"]
 
 MAX_STEPS = 1024
-"""Steps of a recurrent layer or of a loop: each is written out."""
+"""Steps of a recurrent layer or of a loop."""
 
 _Function: TypeAlias = Callable[[Value], Value]
 
@@ -176,6 +182,8 @@ class _Layer:
                 f"{self.steps} steps; a program has {MAX_STEPS} at most",
                 "give fewer steps at a time, and hand the state on as an input and an output",
             )
+        self.calls = node.builder.calls and self.steps >= FEWEST_CALLS
+        self._entry: tuple[Operand, Operand | None] | None = None
         # The largest list of positions is that of all gates.
         node.room(self.steps, self.batch, self.directions, gates * self.hidden)
         self.lengths = self._lengths()
@@ -243,20 +251,50 @@ class _Layer:
         return self.part(turned, gates[0] * self.hidden, (gates[-1] + 1) * self.hidden)
 
     def inputs(self, bias: Operand | None) -> list[Value]:
-        """Per step the input's part of all gates, [directions, batch, gates * hidden]."""
+        """Per step what :meth:`entered` makes the input's part of.
+
+        Of steps that are written out the part itself, of all steps one product. Of steps that are
+        called the data, an activation as all arguments: the product is a matter of the step, which
+        truncates its gates once.
+        """
         node, size = self.node, self.gates * self.hidden
-        weights = node.reshape(node.operand(1), (self.directions * size, self.width))
         rows = node.reshape(node.operand(0), (self.steps * self.batch, self.width))
+        if self.calls:
+            shape = (self.directions, 1, size)
+            self._entry = (
+                node.transpose(node.operand(1), (0, 2, 1)),
+                None if bias is None else node.reshape(bias, shape),
+            )
+            parts = node.emit(tensor.Activation, node.real(rows))
+            return self._ordered(parts, 1, self.width)
+        weights = node.reshape(node.operand(1), (self.directions * size, self.width))
         parts = node.emit(tensor.MatMul, rows, node.transpose(weights, (1, 0)))
         if bias is not None:
             row = node.reshape(bias, (self.directions * size,))
             parts = node.emit(tensor.Add, parts, row)
-        # Rows of gates by sequence, step and direction.
-        place = np.arange(self.steps * self.batch * self.directions)
-        at = place.reshape(self.steps, self.batch, self.directions)
+        return self._ordered(parts, self.directions, size)
+
+    def entered(self, x: Value) -> Value:
+        """The input's part of all gates in a step, [directions, batch, gates * hidden]."""
+        if self._entry is None:
+            return x
+        weights, bias = self._entry
+        return self.sum(product(self.node, x, weights), bias)
+
+    def _ordered(self, parts: Value, directions: int, size: int) -> list[Value]:
+        """Per step [all directions, batch, size] of rows of ``size`` numbers.
+
+        Args:
+            parts: a row by sequence, step and direction.
+            directions: 1 if all directions have the same rows.
+            size: of a row.
+        """
+        node = self.node
+        place = np.arange(self.steps * self.batch * directions)
+        at = place.reshape(self.steps, self.batch, directions)
         if self.first:
-            at = place.reshape(self.batch, self.steps, self.directions).transpose(1, 0, 2)
-        batch, direction = np.arange(self.batch), np.arange(self.directions)
+            at = place.reshape(self.batch, self.steps, directions).transpose(1, 0, 2)
+        batch, direction = np.arange(self.batch), np.arange(self.directions) % directions
         taken = at[self.order, batch[None, None, :], direction[None, :, None]]
         columns = np.arange(size)
         ordered = rearranged(node, parts, taken[..., None] * size + columns)
@@ -268,6 +306,13 @@ class _Layer:
             )
             for step in range(self.steps)
         ]
+
+    def called(self, emit: Callable[[], Sequence[Value]]) -> Sequence[Value]:
+        """What a step appends, as a function that is called."""
+        if not self.calls:
+            return emit()
+        found = self.node.builder.call(self.node.label, emit)
+        return [v for v in found if isinstance(v, Value)]
 
     def initial(self, index: int) -> Value | None:
         """An initial state [directions, batch, hidden]; None if it is absent, and so zero."""
@@ -349,29 +394,37 @@ class _Layer:
 
 
 def rnn(node: Node) -> tuple[Operand, ...]:
-    """RNN: steps written out; directions take theirs together."""
+    """RNN: a step is a function; directions take theirs together."""
     layer = _Layer(node, 1)
     (f,) = _functions(node, layer.directions, ["Tanh"])
     weights, state = layer.recurrent(0), layer.initial(5)
-    states = []
+    states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(1))):
-        new = f(layer.sum(x, layer.times(state, weights)))
-        state = layer.kept(step, new, state)
+
+        def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
+            new = f(layer.sum(layer.entered(x), layer.times(state, weights)))
+            return [layer.kept(step, new, state)]
+
+        (state,) = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1])
 
 
 def gru(node: Node) -> tuple[Operand, ...]:
-    """GRU: steps written out; directions take theirs together; the reset before or after."""
+    """GRU: a step is a function; directions take theirs together; the reset before or after."""
     layer = _Layer(node, 3)
     f, g = _functions(node, layer.directions, ["Sigmoid", "Tanh"])
     after = bool(node.integer("linear_before_reset", 0))
     gates = _gru_after(layer, f, g) if after else _gru_before(layer, f, g)
     state = layer.initial(5)
-    states = []
+    states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(2 if after else 3))):
-        update, candidate = gates(x, state)
-        state = layer.kept(step, layer.mixed(update, state, candidate), state)
+
+        def run(step: int = step, x: Value = x, state: Value | None = state) -> list[Value]:
+            update, candidate = gates(layer.entered(x), state)
+            return [layer.kept(step, layer.mixed(update, state, candidate), state)]
+
+        (state,) = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1])
 
@@ -417,7 +470,7 @@ def _gru_after(layer: _Layer, f: _Function, g: _Function) -> _Gates:
 
 
 def lstm(node: Node) -> tuple[Operand, ...]:
-    """LSTM: steps written out; directions take theirs together; peepholes, coupled gates."""
+    """LSTM: a step is a function; directions take theirs together; peepholes, coupled gates."""
     layer = _Layer(node, 4)
     f, g, h = _functions(node, layer.directions, ["Sigmoid", "Tanh", "Tanh"])
     coupled = bool(node.integer("input_forget", 0))
@@ -426,18 +479,27 @@ def lstm(node: Node) -> tuple[Operand, ...]:
     state, cell = layer.initial(5), layer.initial(6)
     states: list[Value] = []
     for step, x in enumerate(layer.inputs(layer.bias(4))):
-        total = layer.sum(x, layer.times(state, weights))
-        before = _lstm_gates(layer, total, f, cell, peeps, coupled)
-        candidate = g(layer.columns(total, 3))
-        new = node.emit(tensor.Mul, before.input, candidate)
-        if cell is not None:
-            new = node.emit(tensor.Add, node.emit(tensor.Mul, before.forget, cell), new)
-        output = before.output
-        if output is None:
-            seen = node.emit(tensor.Mul, new, peeps[1])
-            output = f(layer.sum(layer.columns(total, 1), seen))
-        out = node.emit(tensor.Mul, output, h(new))
-        state, cell = layer.kept(step, out, state), layer.kept(step, new, cell)
+
+        def run(
+            step: int = step,
+            x: Value = x,
+            state: Value | None = state,
+            cell: Value | None = cell,
+        ) -> list[Value]:
+            total = layer.sum(layer.entered(x), layer.times(state, weights))
+            before = _lstm_gates(layer, total, f, cell, peeps, coupled)
+            candidate = g(layer.columns(total, 3))
+            new = node.emit(tensor.Mul, before.input, candidate)
+            if cell is not None:
+                new = node.emit(tensor.Add, node.emit(tensor.Mul, before.forget, cell), new)
+            output = before.output
+            if output is None:
+                seen = node.emit(tensor.Mul, new, peeps[1])
+                output = f(layer.sum(layer.columns(total, 1), seen))
+            out = node.emit(tensor.Mul, output, h(new))
+            return [layer.kept(step, out, state), layer.kept(step, new, cell)]
+
+        state, cell = layer.called(run)
         states.append(state)
     return layer.outputs(states, states[-1], cell)
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mpcc.errors import MpccError
 from mpcc.ir import harmonics, linear
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import secure
 from mpcc.ir.types import SecureType
@@ -70,6 +71,7 @@ def bound(
     Raises:
         MpccError: an op without an error rule.
     """
+    module = inline(module).module
     known: dict[Value, _Known] = {}
     index: dict[Value, int] = {}
     outputs: dict[str, Bound] = {}

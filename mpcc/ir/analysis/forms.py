@@ -12,10 +12,11 @@ What an operator does to forms is its :class:`~mpcc.ir.ops.tensor.base.Kind`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mpcc.errors import MpccError
+from mpcc.ir.calls import is_call
 from mpcc.ir.core import Function, Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.tensor import Kind
@@ -29,6 +30,7 @@ __all__ = [
     "PRODUCT",
     "Forms",
     "declaration",
+    "exact_values",
     "factors",
     "forms",
     "fractions",
@@ -109,44 +111,62 @@ def multiplier_is_weight(op: Op, forms_: Forms) -> list[bool]:
     return [c and not any(constant[i + 1 :]) for i, c in enumerate(constant)]
 
 
-def forms(function: Function, clamped: Collection[int] = ()) -> Forms:
+def forms(
+    function: Function, clamped: Collection[int] = (), functions: Sequence[Function] = ()
+) -> Forms:
     """Analyse @main of a tensor module.
+
+    What a function gives is an activation; what it takes is one too, or a constant in every call.
 
     Args:
         function: its ops must all be of the tensor level.
-        clamped: indices of ops whose results are clamped, which makes them activations.
+        clamped: numbers of ops whose results are clamped, which makes them activations.
+        functions: those that are called, in the order of the module.
 
     Raises:
         MpccError: ``E-lower-op`` for an operator without a secure form.
     """
-    demanded: set[Value] = {r for i in clamped for r in function.ops[i].results}
-    for op in function.ops:
+    ops = [op for f in (function, *functions) for op in f.ops]
+    demanded: set[Value] = {r for i in clamped for r in ops[i].results}
+    for op in ops:
         kind = kind_of(op)
         if kind is Kind.PRODUCT:
             demanded.update(factors(op))
         elif kind.activates and not declaration(op).fine:
             demanded.update(op.operands)
-    exact = _exact(function)
+    exact = exact_values(function, functions)
     while True:
         found = Forms({}, frozenset(demanded), exact)
-        for op in function.ops:
-            form = _form(op, found)
-            for value in op.results:
-                assert isinstance(value.type, TensorType)
-                found.form[value] = _OF_DTYPE.get(value.type.dtype, form)
-        mixed = _mixed(function, found)
+        for each in (function, *functions):
+            found.form.update({a: _argument(a, function, each, found) for a in each.args})
+            for op in each.ops:
+                form = _form(op, found)
+                for value in op.results:
+                    assert isinstance(value.type, TensorType)
+                    found.form[value] = _OF_DTYPE.get(value.type.dtype, form)
+        mixed = _mixed(ops, found)
         if not mixed:
             return found
         demanded |= mixed
 
 
-def _mixed(function: Function, found: Forms) -> set[Value]:
+def _argument(arg: Value, main: Function, function: Function, found: Forms) -> str:
+    """Form of an argument, when those of @main are known."""
+    given = {
+        found.form[op.operands[arg.index]]
+        for op in main.ops
+        if is_call(op) and op.attrs["callee"] == function.name
+    }
+    return CONST if given == {CONST} else ACT
+
+
+def _mixed(ops: Sequence[Op], found: Forms) -> set[Value]:
     """Products that a structural op would put beside activations.
 
     They are truncated before: behind it, the activations would be truncated with them.
     """
     products: set[Value] = set()
-    for op in function.ops:
+    for op in ops:
         if kind_of(op) is Kind.STRUCTURAL:
             taken = {v: found.taken(v) for v in op.operands}
             if ACT in taken.values():
@@ -197,11 +217,32 @@ def fractions(function: Function, found: Forms, frac: int, weight_frac: int) -> 
     return table
 
 
-def _exact(function: Function) -> frozenset[Value]:
+def exact_values(main: Function, functions: Sequence[Function] = ()) -> frozenset[Value]:
+    """Values that reach an output by sums and structural ops alone.
+
+    Args:
+        main: of a tensor module.
+        functions: those that are called; what is so in one call is so in all.
+    """
+    named = {f.name: f for f in functions}
     exact: set[Value] = set()
+    while True:
+        before = len(exact)
+        for function in (main, *functions):
+            _add_exact(function, named, exact)
+        # What is exact in one call is so in all: a state reaches outputs through later steps.
+        if not functions or len(exact) == before:
+            return frozenset(exact)
+
+
+def _add_exact(function: Function, named: Mapping[str, Function], exact: set[Value]) -> None:
     for op in reversed(function.ops):
+        if is_call(op):
+            callee = named[op.attrs["callee"]]
+            exact.update(v for r, v in zip(op.results, callee.returns, strict=True) if r in exact)
+            exact.update(v for a, v in zip(callee.args, op.operands, strict=True) if a in exact)
+            continue
         kind = kind_of(op)
-        keeps = kind in (Kind.SUM, Kind.STRUCTURAL) and any(r in exact for r in op.results)
-        if keeps or kind is Kind.OUTPUT:
+        linear = kind in (Kind.SUM, Kind.STRUCTURAL) or op.definition is tensor.Activation
+        if kind is Kind.OUTPUT or (linear and any(r in exact for r in op.results)):
             exact.update(op.operands)
-    return frozenset(exact)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import exact
@@ -114,7 +115,7 @@ def simulate(
     keep_raw: bool | Collection[int] = False,
     look: Callable[[int, Array], None] | None = None,
 ) -> Simulation:
-    """Run @main of a secure module once.
+    """Run a secure module once; ops are numbered as in its @main with all calls written out.
 
     Args:
         module: a verified secure module.
@@ -142,6 +143,7 @@ def simulate(
         raise MpccError.of(
             "E-option-rounding", f"unknown rounding {rounding!r}", "", f"{', '.join(ROUNDINGS)}"
         )
+    module = inline(module).module
     sources = _sources(module, weights, inputs)
     generator = np.random.default_rng(seed)
     result = Simulation()

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from mpcc.errors import MpccError
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import party
 from mpcc.ir.schedule import ONLINE, SETUP, Message, schedule
@@ -161,7 +162,8 @@ class Session:
     ) -> None:
         if module.level != "party":
             raise MpccError.of("E-interp-level", f"a module of level {module.level} cannot run")
-        self._function = module.main
+        # The ops that the schedule speaks of are those of the flat program.
+        module = inline(module).module
         self._weights = weights
         self._keys = keys
         self._record = record

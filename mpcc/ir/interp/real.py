@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.define import Attributes
 from mpcc.ir.ops import tensor
@@ -47,6 +48,7 @@ def run(
     """
     if module.level != "tensor":
         raise MpccError.of("E-run-level", f"a tensor module is needed, not {module.level}")
+    module = inline(module).module
     _check(module, constants, inputs)
     last: dict[Value, int] = {}
     for position, op in enumerate(module.main.ops):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from mpcc.ir.define import Dialect
 from mpcc.ir.ops.party_base import PHASES, Array, PartyOperation
 from mpcc.ir.ops.party_bits import And, Anf, CarryTables, Join, Lookup, Not, Planes, Xor
+from mpcc.ir.ops.party_call import Call
 from mpcc.ir.ops.party_fourier import Fourier, Harmonics
 from mpcc.ir.ops.party_io import Decode, DrawBits, DrawRing, Encode, Input, Output, Transfer, Weight
 from mpcc.ir.ops.party_linear import (
@@ -53,6 +54,7 @@ __all__ = [
     "Array",
     "BitSlice",
     "Broadcast",
+    "Call",
     "CarryTables",
     "Cast",
     "Concat",
@@ -139,6 +141,7 @@ DIALECT = Dialect.of(
         Harmonics,
         Fourier,
         Fused,
+        Call,
     ],
 )
 """All party-level operators."""

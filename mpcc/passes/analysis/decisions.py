@@ -10,12 +10,14 @@ difference counts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mpcc.ir.analysis.forms import declaration, is_real
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.interp import real
 from mpcc.ir.interp.fixed import Simulation, simulate
@@ -50,11 +52,14 @@ class Program:
         self, module: Module, constants: Mapping[str, Array], phi: Phi, options: FormatOptions
     ) -> None:
         lowering = Lowering(module, phi, options, RULES)
-        self.module = module
+        flat, secure = inline(module), inline(lowering.run())
+        self.module = flat.module
         self.constants = constants
-        self.clamps = dict(phi.clamps)
+        self.numbers = flat.rows
+        clamps = dict(phi.clamps)
+        self.clamps = {i: clamps[row] for i, row in enumerate(flat.rows) if row in clamps}
         self.tolerance = options.max_error
-        self.secure = lowering.run()
+        self.secure = secure.module
         self.weights = encode_weights(constants, self.secure)
         index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
         self._lowering, self._index = lowering, index
@@ -64,14 +69,22 @@ class Program:
         self._compared: dict[Op, list[tuple[int, int, Value]]] = {}
         self.compared_error = 0.0
         self._unit = 2.0**-phi.frac
-        for op in module.main.ops:
+        # Of every value here: the call that it is made in, and what it is there.
+        self._origin = {v: known for known, v in flat.values.items()}
+        self._written = secure.values
+
+        def produced(value: Value) -> Value | None:
+            return self._here(value, lowering.produced)
+
+        for op in self.module.main.ops:
             if op.definition is not tensor.Output and declaration(op).discontinuous:
-                lowered = lowering.lowered(op.results[-1])
+                lowered = produced(op.results[-1])
+                assert lowered is not None
                 self._jumps[op] = (index[lowered], lowered)
                 self._compared[op] = [
                     (k, index[found], found)
                     for k, value in enumerate(op.operands)
-                    if is_real(value) and (found := lowering.produced(value)) is not None
+                    if is_real(value) and (found := produced(value)) is not None
                 ]
 
     @property
@@ -145,10 +158,17 @@ class Program:
         }
         for op in self.module.main.ops:
             for value in op.results:
-                became = self._lowering.used(value, value not in inner)
+                used = partial(self._lowering.used, opened=value not in inner)
+                became = self._here(value, used)
                 if became is not None:
                     found[value] = (self._index[became], became)
         return found
+
+    def _here(self, value: Value, became: Callable[[Value], Value | None]) -> Value | None:
+        """What a value became in the program with its calls written out, None for a constant."""
+        number, source = self._origin[value]
+        made = became(source)
+        return None if made is None else self._written[number, made]
 
     def _truncation(self, value: Value) -> float:
         """What the truncation of a product may add before it is compared."""

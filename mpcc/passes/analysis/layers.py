@@ -256,7 +256,7 @@ class Facts:
     """
 
     observed: Observed | None
-    proved: Mapping[Op, tuple[float, float]]
+    proved: Mapping[int, tuple[float, float]]
     options: FormatOptions
 
 
@@ -267,7 +267,9 @@ def layer_rows(losses: Losses, phi: Phi, facts: Facts) -> list[dict[str, Any]]:
     ``observed`` is the largest value on the way to the op's result, in the float model.
     """
     names = {id(op): label for op, label in labels(losses.program.module)}
-    ops, bits, clamps = losses.ops, dict(phi.ranges), dict(phi.clamps)
+    ops, clamps = losses.ops, losses.program.clamps
+    of_row = dict(phi.ranges)
+    bits = {i: of_row[n] for i, n in enumerate(losses.program.numbers) if n in of_row}
     rows = []
     for i, row in losses.rows.items():
         op = ops[i]
@@ -283,7 +285,7 @@ def layer_rows(losses: Losses, phi: Phi, facts: Facts) -> list[dict[str, Any]]:
                 "bits": bits.get(i),
                 "observed": _number(observed.magnitude.get(i) if observed else None),
                 "clamp": clamps.get(i),
-                "range": _range(i, op, phi, losses, facts),
+                "range": _range(i, op, phi, losses, facts, bits.get(i)),
                 "error": {
                     "observed": _number(row.observed),
                     "own": _number(row.own),
@@ -303,9 +305,11 @@ def _number(x: float | None) -> float | None:
     return None if x is None or not math.isfinite(x) else x
 
 
-def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, Any]:
+def _range(
+    i: int, op: Op, phi: Phi, losses: Losses, facts: Facts, bits: int | None
+) -> dict[str, Any]:
     """Ends, width, headroom and the reason of the width."""
-    row, bits = losses.rows[i], dict(phi.ranges).get(i)
+    row = losses.rows[i]
     seen = (row.low, row.high) if row.low <= row.high else None
     if facts.observed is not None:
         seen = facts.observed.ends.get(i, seen)
@@ -314,7 +318,7 @@ def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, 
     size = None if seen is None else max(-seen[0], seen[1])
     if facts.observed is not None:
         size = facts.observed.magnitude.get(i, size)
-    proved = facts.proved.get(op)
+    proved = facts.proved.get(i)
     if proved is not None and not all(map(math.isfinite, proved)):
         proved = None
     return {
@@ -322,20 +326,20 @@ def _range(i: int, op: Op, phi: Phi, losses: Losses, facts: Facts) -> dict[str, 
         "observed": None if seen is None else list(seen),
         "width": max(widths, default=None),
         "headroom": None if bits is None or size is None else bits - range_bits(size),
-        "why": _why(i, op, phi, size, proved, facts),
+        "why": _why(op, phi, size, proved, facts, bits, losses.program.clamps.get(i)),
     }
 
 
 def _why(
-    i: int,
     op: Op,
     phi: Phi,
     size: float | None,
     proved: tuple[float, float] | None,
     facts: Facts,
+    bits: int | None,
+    clamp: int | None,
 ) -> str:
     """The reason of a width, in words."""
-    bits, clamp = dict(phi.ranges).get(i), dict(phi.clamps).get(i)
     options = facts.options
     if bits is None:
         reason = "follows from the operands' widths"

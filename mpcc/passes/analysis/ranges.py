@@ -21,6 +21,7 @@ from mpcc.ir.analysis.forms import (
 )
 from mpcc.ir.analysis.ranges import Intervals, Observed
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module, Op, Value
 from mpcc.ir.ops import tensor
 from mpcc.ir.ops.secure import MAX_TRUNCATE_SLACK
@@ -125,6 +126,11 @@ class Ranges:
         observed: what the float model did on the calibration data; None without any.
         weight_bits: every weight is below 2^weight_bits.
         rings: of all ops; None: those that the options ask for.
+
+    Attributes:
+        module: with its calls written out; all numbers of ops are of this one.
+        rows: per op, its number in Phi: ops of one number are calls of one op of a function, and
+            have the same range and clamp.
     """
 
     def __init__(
@@ -138,8 +144,10 @@ class Ranges:
         weight_bits: int,
         rings: Rings | None = None,
     ) -> None:
-        self.module = module
-        self.ops = module.main.ops
+        self._source = module
+        written = inline(module)
+        self.module, self.rows = written.module, written.rows
+        self.ops = self.module.main.ops
         self.index = {r: i for i, op in enumerate(self.ops) for r in op.results}
         self.constants = constants
         self.options = options
@@ -149,9 +157,12 @@ class Ranges:
         self.weight_bits = weight_bits
         self.rings = Rings.chosen(module, options) if rings is None else rings
         self._ring = self.rings.table(self.ops)
-        self._crossings = self.rings.crossings(module.main)
+        self._crossings = self.rings.crossings(self.module.main)
         self._extra = _extra_bits(self.ops)
         self._passed = _passed_rings(self.ops, self.rings)
+        self._same: dict[int, list[int]] = {}
+        for i, row in enumerate(self.rows):
+            self._same.setdefault(row, []).append(i)
         self.coarse = 0
         self._proofs: dict[tuple[int, int, int], Mapping[Op, tuple[float, float]]] = {}
         self._narrowed_by: tuple[int, int, int] | None = None
@@ -164,13 +175,13 @@ class Ranges:
             NoFitError: a layer does not fit.
         """
         self.coarse = coarse
-        clamps: dict[int, int] = {}
-        if self.policy == "observed":
-            ranges = self._observed_or_proved(frac, weight_frac)
-        elif self.policy == "guarded":
-            ranges, clamps = self._guarded(frac, weight_frac)
-        else:
-            ranges, clamps = self._proved(frac, weight_frac)
+        given: dict[int, int] = {}
+        while True:
+            ranges, clamps = self._chosen(frac, weight_frac, given)
+            ranges, clamps, before = self._joined(ranges), self._joined(clamps), clamps
+            if clamps == before:
+                break
+            given = clamps  # a clamp of one call is one of all
         if self.options.disclose == "per-model":
             ranges = dict.fromkeys(ranges, max(ranges.values()))
             clamps = dict.fromkeys(clamps, max(clamps.values(), default=0))
@@ -181,9 +192,9 @@ class Ranges:
             frac,
             weight_frac,
             self.weight_bits,
-            tuple(sorted(self.inputs.bits.items())),
-            tuple(sorted(ranges.items())),
-            tuple(sorted(clamps.items())),
+            self._table(self.inputs.bits),
+            self._table(ranges),
+            self._table(clamps),
             tuple(sorted(self.rings.others)),
             coarse=coarse,
         )
@@ -195,11 +206,33 @@ class Ranges:
         if not any(kind_of(op).activates for op in self.ops):
             return
         try:
-            build_secure(self.module, phi, self.options)
+            build_secure(self._source, phi, self.options)
         except MpccError as error:
             if error.code != "E-lower-format":
                 raise
             raise NoFormError(error) from None
+
+    def _table(self, bits: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+        """A row of Phi for every number."""
+        return tuple(sorted({self.rows[i]: b for i, b in bits.items()}.items()))
+
+    def _joined(self, bits: Mapping[int, int]) -> dict[int, int]:
+        """The largest of all calls for each of them."""
+        largest: dict[int, int] = {}
+        for i, b in bits.items():
+            row = self.rows[i]
+            largest[row] = max(b, largest.get(row, b))
+        return {i: b for row, b in largest.items() for i in self._same[row]}
+
+    def _chosen(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Ranges and clamps, with those given and more."""
+        if self.policy == "observed":
+            return self._observed_or_proved(frac, weight_frac), {}
+        if self.policy == "guarded":
+            return self._guarded(frac, weight_frac, given)
+        return self._proved(frac, weight_frac, given)
 
     def forms(self, clamps: Mapping[int, int]) -> Forms:
         """Forms of all values with these clamps; what crosses to another ring is truncated."""
@@ -216,12 +249,13 @@ class Ranges:
         self._proofs[frac, weight_frac, self.coarse] = made.ends
         return made
 
-    def proved_ends(self, phi: Phi) -> Mapping[Op, tuple[float, float]]:
-        """Least and largest value of an op's result, as proved for formats that were made here."""
+    def proved_ends(self, phi: Phi) -> Mapping[int, tuple[float, float]]:
+        """Per op, ends of its result, as proved for formats that were made here."""
         key = phi.frac, phi.weight_frac, phi.coarse
         if self.policy == "observed" and self._narrowed_by is not None:
             key = self._narrowed_by
-        return self._proofs.get(key, {})
+        ends = self._proofs.get(key, {})
+        return {i: ends[op] for i, op in enumerate(self.ops) if op in ends}
 
     def ranged(self) -> list[tuple[int, Op]]:
         """Ops that have a range in Phi: those that compute, on something that is no constant."""
@@ -291,7 +325,9 @@ class Ranges:
             rooms[v] = min(own, act, key=lambda room: room.bits)
         return rooms
 
-    def _guarded(self, frac: int, weight_frac: int) -> tuple[dict[int, int], dict[int, int]]:
+    def _guarded(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
         """Observed ranges, made certain: a clamp behind every truncation that may exceed them.
 
         Where an op does not fit whose own result cannot be clamped, such as a quotient, products
@@ -299,13 +335,13 @@ class Ranges:
         """
         forced: set[int] = set()
         while True:
-            bits, clamps, more = self._guard(frac, weight_frac, forced)
+            bits, clamps, more = self._guard(frac, weight_frac, given, forced)
             if not more:
                 return bits, clamps
             forced |= more
 
     def _guard(
-        self, frac: int, weight_frac: int, forced: set[int]
+        self, frac: int, weight_frac: int, given: Mapping[int, int], forced: set[int]
     ) -> tuple[dict[int, int], dict[int, int], set[int]]:
         """Ranges and clamps with clamps on ``forced``; further products that should have one."""
         wanted = self._observed_bits()
@@ -339,14 +375,19 @@ class Ranges:
                 more = (feeding & wanted.keys()) - clamps.keys() - forced
                 if proved > room and more:
                     return bits, clamps, more
+            if i in given:
+                clamps[i] = given[i]
+                intervals.clip(op, given[i])
         return bits, clamps, set()
 
-    def _proved(self, frac: int, weight_frac: int) -> tuple[dict[int, int], dict[int, int]]:
+    def _proved(
+        self, frac: int, weight_frac: int, given: Mapping[int, int]
+    ) -> tuple[dict[int, int], dict[int, int]]:
         """Proved ranges; where one does not fit, what feeds it is clamped, as late as possible."""
         intervals = self.intervals(frac, weight_frac)
         ranged = {i for i, _ in self.ranged()}
         bits: dict[int, int] = {}
-        clamps: dict[int, int] = {}
+        clamps = dict(given)
         rooms = self._rooms(clamps, frac, weight_frac)
         i = 0
         while i < len(self.ops):

@@ -15,6 +15,7 @@ from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import kind_of
 from mpcc.ir.analysis.ranges import Observed
 from mpcc.ir.analysis.rings import Rings
+from mpcc.ir.calls import called
 from mpcc.ir.core import Module
 from mpcc.ir.interp.fixed import Simulation
 from mpcc.ir.ops import tensor
@@ -118,7 +119,9 @@ class Search:
         self.constants = constants
         self.options = options
         rings = Rings.chosen(module, options)
-        self.choice = RingChoice(module, options, ranges_of) if options.chooses_rings else None
+        # Functions that are called are computed in the program's ring, whatever it would save.
+        chooses = options.chooses_rings and not called(module)
+        self.choice = RingChoice(module, options, ranges_of) if chooses else None
         self.ranges = self.choice.ranges(rings) if self.choice is not None else ranges_of(rings)
         self.inputs = inputs
         self.samples = samples
@@ -131,7 +134,7 @@ class Search:
         self._fitting: dict[tuple[int, int, int], Phi | NoFitError] = {}
         self._unfit: NoFitError | None = None
         self._slopes = (1.0, 1.0)
-        ops = module.main.ops
+        ops = self.ranges.ops
         self._any_coarse = any(op.definition in _COARSE_OPS for op in ops)
         paying = [op for op in ops if kind_of(op) in (Kind.NONLINEAR, Kind.FUNCTION)]
         self._only_coarse = self._any_coarse and all(op.definition in _COARSE_OPS for op in paying)
@@ -146,7 +149,7 @@ class Search:
         key = (n, tuple(program.clamps.items()))
         if key not in self._clamped:
             self._clamped[key] = clamped_reference(
-                self.module, self.constants, self.samples[n], program.clamps
+                program.module, self.constants, self.samples[n], program.clamps
             )
         return self._clamped[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpcc.passes.lowerings import (
+    calls,
     compare,
     elementwise,
     functions,
@@ -30,6 +31,7 @@ _FAMILIES = (
     pool,
     structural,
     tokens,
+    calls,
     trees,
 )
 

@@ -27,7 +27,8 @@ from mpcc.ir.analysis.forms import (
     multiplier_is_weight,
 )
 from mpcc.ir.analysis.rings import Rings
-from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.calls import called, is_call, numbered
+from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.define import Attributes, InferenceError, Operation
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.ops.tensor import Kind, TensorOperation
@@ -54,6 +55,10 @@ Rules: TypeAlias = Mapping[type[TensorOperation], Rule]
 class Lowering:
     """One run over @main; emits truncations and clamps where they are first needed.
 
+    A function that is called is lowered where its first call stands. An argument is an activation
+    at the range that the op behind it has in Phi, or a constant: of that the secure function takes
+    one for every fraction and ring that its ops need.
+
     Args:
         module: a verified tensor module.
         phi: its formats.
@@ -67,10 +72,14 @@ class Lowering:
 
     def __init__(self, module: Module, phi: Phi, options: FormatOptions, rules: Rules) -> None:
         self.source = module.main
+        self.functions = {f.name: f for f in called(module)}
+        self._ops = numbered(module)
         self.phi = phi
         self.options = options
         self.rules = rules
         self.target = Module("secure", {"range_policy": phi.policy})
+        self._into = self.target.main
+        self._constants_of: dict[str, list[tuple[Value, int, int]]] = {}
         self._clamps = dict(phi.clamps)
         self._ranges = dict(phi.ranges)
         self._rings = Rings.of_phi(phi)
@@ -83,11 +92,18 @@ class Lowering:
         self._bits: dict[Value, int] = {}
         self._index: dict[Value, int] = {}
         self._names: dict[str, tuple[int, int]] = {}
-        if not set(self._clamps) <= {i for i, op in enumerate(self.source.ops) if op.results}:
+        self._number: dict[Op, int] = {}
+        self._owner: dict[Value, str] = {}
+        self._entries: set[Value] = set()
+        if self.functions and phi.others:
+            raise self._mismatch("rings of ops beside functions that are called")
+        if not set(self._clamps) <= {i for i, op in enumerate(self._ops) if op.results}:
             raise self._mismatch("a clamp on an op without a result")
         crossings = self._rings.crossings(self.source)
         self._leaves = self._rings.leaving(self.source)
-        self._forms: Forms = forms(self.source, {*self._clamps, *crossings})
+        self._forms: Forms = forms(
+            self.source, {*self._clamps, *crossings}, list(self.functions.values())
+        )
         computed = {
             i
             for i, op in enumerate(self.source.ops)
@@ -102,13 +118,80 @@ class Lowering:
         Raises:
             MpccError: ``E-lower-format``: a format does not fit the ring; names the op.
         """
-        for index, op in enumerate(self.source.ops):
-            self._index.update(dict.fromkeys(op.results, index))
+        number = 0
+        for function in (self.source, *self.functions.values()):
+            for op in function.ops:
+                self._index.update(dict.fromkeys(op.results, number))
+                if not op.results:
+                    self._number[op] = number
+                number += 1
+        self._run(self.source)
+        return self.target
+
+    def _run(self, function: Function) -> None:
+        for op in function.ops:
+            index = self._index[op.results[0]] if op.results else self._number[op]
             try:
-                self._lower(index, op)
+                if is_call(op):
+                    self._call(op)
+                else:
+                    self._lower(index, op)
             except InferenceError as error:
                 raise MpccError.of("E-lower-format", str(error), op.loc or op.name) from None
-        return self.target
+
+    def _call(self, op: Op) -> None:
+        """A call; of its function's first one, the function too."""
+        source = self.functions[op.attrs["callee"]]
+        if source.name not in self._constants_of:
+            self._enter(source)
+        function = self.target.functions[source.name]
+        given = dict(zip(source.args, op.operands, strict=True))
+        operands = []
+        for arg in source.args:
+            if arg not in self._entries:
+                continue
+            x, width = self.act(given[arg]), secure_type(self._plain[arg]).width
+            if secure_type(x).width != width:
+                x = self.emit(secure.ShiftLeft, [x], {"amount": 0, "width": width}, op.loc)
+            operands.append(x)
+        for arg, frac, ring in self._constants_of[source.name]:
+            with self.within(ring):
+                operands.append(self.const(given[arg], frac))
+        types = tuple(str(v.type) for v in function.returns)
+        attrs = {"callee": source.name, "number": op.attrs["number"], "types": types}
+        made = self._into.append(secure.Call, operands, attrs, op.loc)
+        for value, result in zip(op.results, made.results, strict=True):
+            self._plain[value] = self._activation[value] = result
+            self._bits[value] = secure_type(result).width - secure_type(result).frac
+
+    def _enter(self, source: Function) -> None:
+        """Lower a function."""
+        outer, self._into = self._into, Function(source.name)
+        self._constants_of[source.name] = []
+        self.target.functions[source.name] = self._into
+        entries = {op.operands[0]: op for op in source.ops if op.definition is tensor.Activation}
+        for arg in source.args:
+            self._owner[arg] = source.name
+            if self._forms.form[arg] == CONST:
+                continue
+            entry = entries.get(arg)
+            if entry is None:
+                raise MpccError.of("E-lower-op", "an argument is used as it is", f"@{source.name}")
+            self._ring = self.phi.ring
+            type_, width = tensor_type(arg), self.result_width(entry, self.phi.frac)
+            made = SecureType(type_.shape, self.phi.ring, self.phi.frac, width, type_.visibility)
+            self._entries.add(arg)
+            self._plain[arg] = self._activation[arg] = self._argument(made)
+            self._bits[arg] = width - self.phi.frac
+        self._run(source)
+        self._into.returns = [self._truncated(v) for v in source.returns]
+        self._into, self._ring = outer, self.phi.ring
+
+    def _argument(self, type_: SecureType) -> Value:
+        """A new argument of the function that is being lowered."""
+        arg = Value(type_, None, len(self._into.args))
+        self._into.args.append(arg)
+        return arg
 
     def lowered(self, value: Value) -> Value:
         """What a value that is no constant became, as produced; after :meth:`run`."""
@@ -218,7 +301,17 @@ class Lowering:
         loc: str,
     ) -> Value:
         """Append a secure op with one result."""
-        return self.target.main.append(definition, operands, attrs, loc).result
+        return self._into.append(definition, operands, attrs, loc).result
+
+    def effect(
+        self,
+        definition: type[Operation],
+        operands: Sequence[Value],
+        attrs: Attributes,
+        loc: str,
+    ) -> None:
+        """Append a secure op without a result."""
+        self._into.append(definition, operands, attrs, loc)
 
     def spread(self, x: Value, shape: Shape, loc: str) -> Value:
         """A number repeated to a shape that it broadcasts to."""
@@ -318,8 +411,13 @@ class Lowering:
         if key in self._constant:
             return self._constant[key]
         op = value.op
-        assert op is not None
         results: Sequence[Value]
+        if op is None:
+            type_, width = tensor_type(value), self.width(self.phi.weight_bits, frac)
+            made_type = SecureType(type_.shape, self.ring, frac, width, type_.visibility)
+            self._constant[key] = self._argument(made_type)
+            self._constants_of[self._owner[value]].append(key)
+            return self._constant[key]
         if op.definition is tensor.Weight:
             results = [self._weight(op, frac)]
         else:

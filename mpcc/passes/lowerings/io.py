@@ -49,7 +49,7 @@ def _output(lowering: Lowering, op: Op, operands: Sequence[Value]) -> list[Value
     (value,), (x,) = op.operands, operands
     if tensor_type(value).dtype == "bool":
         x = truth(lowering, value, x, op.loc)
-    lowering.target.main.append(secure.Reveal, [x], attrs, op.loc)
+    lowering.effect(secure.Reveal, [x], attrs, op.loc)
     return []
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mpcc.ir.core import Op
-from mpcc.protocols.base import Add3, Builder, Protocol
+from mpcc.protocols.base import Add3, Builder, Protocol, Public, Rep, Share
 from mpcc.protocols.rep3 import bits, cast, comparison, fourier, linear, select, sharing, truncation
 from mpcc.protocols.rep3.linear import Secret
 
@@ -20,6 +20,14 @@ __all__ = ["Rep3"]
 def _product(builder: Builder, op: Op, operands: Sequence[Secret]) -> Secret:
     factors = [sharing.to_rep(builder, x) if isinstance(x, Add3) else x for x in operands]
     return linear.rule_product(builder, op, factors)
+
+
+def _border(builder: Builder, share: Secret) -> Rep | Public:
+    """Replicated, or public as it is; a pair that was known before is forgotten."""
+    if isinstance(share, Public):
+        return share
+    found = sharing.to_rep(builder, share)
+    return Rep(found.own, found.next)
 
 
 class Rep3(Protocol):
@@ -64,3 +72,7 @@ class Rep3(Protocol):
         "secure.gather": bits.rule_structural,
         "secure.concat": bits.rule_structural,
     }
+
+    def border(self, builder: Builder, share: Secret) -> Share:
+        """See :meth:`mpcc.protocols.base.Protocol.border`."""
+        return _border(builder, share)

@@ -11,7 +11,7 @@ and of this package.
 """
 
 from mpcc.ir.define import Dialect
-from mpcc.ir.ops.secure import comparison, function, io, linear, structural
+from mpcc.ir.ops.secure import calls, comparison, function, io, linear, structural
 from mpcc.ir.ops.secure.base import MAX_CAST_SLACK as MAX_CAST_SLACK
 from mpcc.ir.ops.secure.base import MAX_TRUNCATE_SLACK as MAX_TRUNCATE_SLACK
 from mpcc.ir.ops.secure.base import Context as Context
@@ -19,13 +19,14 @@ from mpcc.ir.ops.secure.base import Product as Product
 from mpcc.ir.ops.secure.base import SecureOperation as SecureOperation
 from mpcc.ir.ops.secure.base import Structural as Structural
 from mpcc.ir.ops.secure.base import wrap as wrap
+from mpcc.ir.ops.secure.calls import *  # noqa: F403
 from mpcc.ir.ops.secure.comparison import *  # noqa: F403
 from mpcc.ir.ops.secure.function import *  # noqa: F403
 from mpcc.ir.ops.secure.io import *  # noqa: F403
 from mpcc.ir.ops.secure.linear import *  # noqa: F403
 from mpcc.ir.ops.secure.structural import *  # noqa: F403
 
-_FAMILIES = (io, linear, comparison, function, structural)
+_FAMILIES = (io, linear, comparison, function, structural, calls)
 
 DIALECT = Dialect.of("secure", [op for family in _FAMILIES for op in family.OPERATIONS])
 """All secure-level operators."""

@@ -11,6 +11,7 @@ and ``__all__`` make it part of the dialect and of this package.
 
 from mpcc.ir.define import Dialect
 from mpcc.ir.ops.tensor import (
+    calls,
     compare,
     elementwise,
     functions,
@@ -26,6 +27,7 @@ from mpcc.ir.ops.tensor import (
 from mpcc.ir.ops.tensor.base import Kind as Kind
 from mpcc.ir.ops.tensor.base import Monotone as Monotone
 from mpcc.ir.ops.tensor.base import TensorOperation as TensorOperation
+from mpcc.ir.ops.tensor.calls import *  # noqa: F403
 from mpcc.ir.ops.tensor.compare import *  # noqa: F403
 from mpcc.ir.ops.tensor.elementwise import *  # noqa: F403
 from mpcc.ir.ops.tensor.functions import *  # noqa: F403
@@ -49,6 +51,7 @@ _FAMILIES = (
     pool,
     structural,
     tokens,
+    calls,
     trees,
 )
 
