@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 BUILD := build/native
+# An editable installation knows where packages are, so it is renewed with them.
+PACKAGES := $(shell find mpcc -name __init__.py 2>/dev/null)
 NATIVE_SOURCES := $(shell find runtime_native -type f -not -path '*/corpus/*' 2>/dev/null)
 # What `make bench` times over networks too, and at 31 bits and in Z_2^32; of two rows of one
 # measurement the later file's counts.
@@ -97,7 +99,7 @@ $(STAMPS)/venv: scripts/check_system.py
 	@$(PIP) install "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.21" "ninja>=1.10"
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(NATIVE_SOURCES)
+$(STAMPS)/native: $(STAMPS)/venv pyproject.toml $(PACKAGES) $(NATIVE_SOURCES)
 	@echo "== mpcc and its native code (the first build takes some minutes)"
 	@$(PIP) install --no-build-isolation --editable .
 	@touch $@

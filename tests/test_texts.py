@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from mpcc import api, cli
+from mpcc.cli import compiling, running, showing
 from mpcc.cost.network import PROFILES
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.interp.fixed import ROUNDINGS
@@ -86,10 +87,10 @@ def test_options_of_other_programs_are_still_named():
 @pytest.mark.parametrize(
     ("choice", "library"),
     [
-        (cli.RangePolicy, POLICIES),
-        (cli.Rounding, ROUNDINGS),
-        (cli.Stage, DIALECTS),
-        (cli.Network, PROFILES),
+        (compiling.RangePolicy, POLICIES),
+        (running.Rounding, ROUNDINGS),
+        (showing.Stage, DIALECTS),
+        (running.Network, PROFILES),
     ],
 )
 def test_choices_are_those_of_the_library(choice, library):

@@ -1,0 +1,173 @@
+"""Running a program: in the clear, or between three parties on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpcc.api.data import Array, PathLike, checked_inputs, checked_weights
+from mpcc.artifact import Artifact
+from mpcc.errors import Diagnostic, MpccError
+from mpcc.ir import budget
+from mpcc.ir.encodings import encoded
+from mpcc.ir.interp import fixed
+from mpcc.runtime.interpreter import interpret
+from mpcc.runtime.session import Session
+from mpcc.version import VERSION
+
+__all__ = ["RunResult", "Simulated", "refuse_unverified", "run_local", "simulate"]
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Outputs of the fixed-point simulator.
+
+    Attributes:
+        outputs: arrays by output name: float32, or bool or int64 for truth values and positions.
+        overflows: ops whose values left their declared range.
+    """
+
+    outputs: dict[str, Array] = field(repr=False)
+    overflows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outputs of a run and its statistics (the keys of ``stats.json``)."""
+
+    outputs: dict[str, Array] = field(repr=False)
+    stats: dict[str, Any] = field(repr=False)
+
+
+def simulate(
+    artifact: Artifact,
+    weights: PathLike | Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    *,
+    rounding: fixed.Rounding = "random",
+    seed: int = 0,
+) -> Simulated:
+    """Run the fixed-point program in the clear.
+
+    Args:
+        artifact: the program.
+        weights: the weights file, the artifact's path beside it, or the arrays.
+        inputs: float arrays by input name, in the program's shapes.
+        rounding: of stochastic truncations: ``floor``, ``random``, ``worst``, or the coins of a
+            run by op number.
+        seed: of ``random``.
+
+    Raises:
+        MpccError: weights or inputs do not fit, or the program needs more than this machine has
+            (``E-limit-…``).
+    """
+    module = artifact.secure_module
+    budget.check(module)
+    result = fixed.simulate(
+        module,
+        checked_weights(artifact, weights),
+        checked_inputs(artifact, inputs),
+        rounding=rounding,
+        seed=seed,
+    )
+    outputs = artifact.decoded(result.outputs)
+    return Simulated(outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
+
+
+def run_local(
+    artifact: Artifact,
+    weights: PathLike | Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    *,
+    engine: str = "native",
+    network: str = "none",
+    repeat: int = 1,
+    threads: int = 1,
+    deadline: float = 10.0,
+    run_limit: float = 3600.0,
+    max_memory: int | None = None,
+    max_work: int | None = None,
+    require_verified: bool = True,
+    trace: PathLike | None = None,
+) -> RunResult:
+    """Run the three parties on this machine; the caller is client and model owner.
+
+    Args:
+        artifact: the program.
+        weights: the weights file, the artifact's path beside it, or the arrays.
+        inputs: float arrays by input name.
+        engine: ``native`` (three processes, mutual TLS 1.3) or ``party-interpreter`` (all places
+            in this process, for checking).
+        network: ``none``, or ``lan`` or ``wan`` imitated on every link (native engine).
+        repeat: runs in one session; each has its own keys.
+        threads: compute threads of each party.
+        deadline: seconds that any one message may take.
+        run_limit: seconds that a run, or the setup, may take (native engine).
+        max_memory: bytes that a party may need; a program that needs more is refused before
+            anything is allocated. None: three quarters of the machine's memory.
+        max_work: multiply-adds that a party may do in a run; None: 10^13.
+        require_verified: whether a program that the leak checker refuses is refused here.
+        trace: file for what every endpoint did when, as Chrome trace events (native engine).
+
+    Raises:
+        MpccError: inputs or weights do not fit, the program leaks (``E-run-unverified``), it needs
+            too much (``E-limit-…``), or a party failed (``E-net-…``, ``E-party-…``).
+    """
+    from mpcc.emit.graphdef import parse
+
+    data, words = checked_inputs(artifact, inputs), checked_weights(artifact, weights)
+    if require_verified:
+        refuse_unverified(artifact)
+    if engine == "party-interpreter":
+        if trace is not None:
+            raise MpccError.of(
+                "E-option-trace",
+                "the interpreter of parties has no timeline",
+                "--trace",
+                "use --engine native",
+            )
+        module = parse(artifact.program)
+        budget.check(module, max_memory, max_work)
+        ports = {port["name"]: port for port in artifact.inputs}
+        data = {name: encoded(array, ports[name]) for name, array in data.items()}
+        outputs, stats = interpret(
+            module, artifact.protocol, words, data, repeat, max_memory, max_work
+        )
+        return RunResult(artifact.decoded(outputs), stats)
+    with Session(
+        artifact,
+        words,
+        network=network,
+        threads=threads,
+        deadline=deadline,
+        run_limit=run_limit,
+        max_memory=max_memory,
+        max_work=max_work,
+        trace=None if trace is None else Path(trace),
+    ) as live:
+        runs = [live.run(data) for _ in range(repeat)]
+        return RunResult(runs[-1].outputs, live.statistics(runs))
+
+
+def refuse_unverified(artifact: Artifact) -> None:
+    """Refuse a program that tells somebody more than the outputs to their owners.
+
+    Raises:
+        MpccError: ``E-run-unverified``, and what the leak checker found.
+    """
+    from mpcc.verify_program import verify_artifact
+
+    report = verify_artifact(artifact)
+    if not report.accepted:
+        raise MpccError(
+            Diagnostic(
+                "E-run-unverified",
+                "the program leaks, or is not what its secure form says",
+                "program.pb",
+                f"compile the model again: this is mpcc {VERSION}, the program was made by mpcc "
+                f"{artifact.compiler_version}",
+            ),
+            *report.all_problems,
+        )

@@ -1,0 +1,181 @@
+"""What a program is, what it costs, and what its owner's report says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+
+from mpcc import artifact as files
+from mpcc import cost as costs
+from mpcc import owner_report as owner
+from mpcc.api.data import PathLike
+from mpcc.artifact import Artifact
+from mpcc.errors import MpccError
+from mpcc.ir.core import Op
+from mpcc.ir.dot import to_dot
+from mpcc.ir.text import print_module
+from mpcc.ir.types import place_of
+
+__all__ = ["cost", "cost_page", "diff", "inspect", "load_stats", "owner_report"]
+
+
+def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str = "text") -> str:
+    """The program at one level as text.
+
+    Args:
+        artifact: the program.
+        stage: ``tensor``, ``secure`` or ``party``; the party level is decoded from the GraphDef.
+        party: keep only ops and messages at this compute party.
+        form: ``text`` or ``dot`` (Graphviz).
+    """
+    from mpcc.emit.graphdef import parse
+
+    if stage == "party":
+        module = parse(artifact.program)
+    else:
+        module = artifact.tensor_module if stage == "tensor" else artifact.secure_module
+    if party is not None and stage != "party":
+        raise MpccError.of(
+            "E-option-party", "only the party level has parties", "--party", "add --stage party"
+        )
+    keep = None if party is None else _concerns(f"P{party}")
+    return to_dot(module, keep) if form == "dot" else print_module(module, keep)
+
+
+def _concerns(place: str) -> Callable[[Op], bool]:
+    """Whether a party op runs at a place, sends from it, or receives there."""
+
+    def keep(op: Op) -> bool:
+        return place in {place_of(v.type) for v in (*op.operands, *op.results)}
+
+    return keep
+
+
+def cost(artifact: Artifact, network: str = "lan") -> costs.Report:
+    """The cost of the program that is in the artifact, under a network profile.
+
+    Raises:
+        MpccError: the profile is unknown or malformed.
+    """
+    from mpcc.emit.graphdef import parse
+    from mpcc.protocols import protocol_named
+
+    threat_model = protocol_named(artifact.protocol).threat_model
+    return costs.predict(
+        parse(artifact.program), costs.profile(network), artifact.manifest, threat_model
+    )
+
+
+def diff(
+    before: Artifact,
+    after: Artifact,
+    network: str = "lan",
+    before_path: PathLike | None = None,
+    after_path: PathLike | None = None,
+) -> costs.Difference:
+    """What changed in cost, formats and accuracy from one artifact to another.
+
+    Args:
+        before: the first artifact.
+        after: the second.
+        network: profile of the times.
+        before_path: its file; errors come from the private report beside it, if there is one.
+        after_path: likewise.
+
+    Raises:
+        MpccError: the profile is unknown, or a private report is damaged.
+    """
+    private = (_private_beside(before_path), _private_beside(after_path))
+    return costs.compare(cost(before, network), cost(after, network), private)
+
+
+def _private_beside(path: PathLike | None) -> dict[str, Any]:
+    """The owner's private report beside an artifact; empty where there is none."""
+    report = None if path is None else Path(path).with_suffix(".private.json")
+    if report is None or not report.is_file():
+        return {}
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise MpccError.of("E-file-format", "not a private report", str(report), "remove it")
+    return found
+
+
+def cost_page(
+    artifact: Artifact,
+    report: costs.Report,
+    measured: Mapping[str, Any] | None = None,
+    accuracy: Mapping[str, str] | None = None,
+    picture: str = "",
+) -> str:
+    """The cost report as one self-contained HTML page; arguments as for ``Report.html``."""
+    return report.html(measured, accuracy, picture, disclosed_bits=artifact.disclosed_bits)
+
+
+def load_stats(path: PathLike) -> dict[str, Any]:
+    """Statistics that ``mpcc run --json`` wrote.
+
+    Raises:
+        MpccError: no such file, or not what ``run`` writes.
+    """
+    fix = "write it with `mpcc run --json`"
+    try:
+        stats = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MpccError.of(
+            "E-file-missing", f"cannot read: {error.strerror}", str(path), fix
+        ) from None
+    except (ValueError, RecursionError):
+        stats = None
+    if not _are_stats(stats):
+        raise MpccError.of("E-file-format", "no statistics of `mpcc run`", str(path), fix)
+    return dict(stats)
+
+
+def _are_stats(value: Any) -> bool:
+    """Whether a JSON value has the figures that the report shows, in their types."""
+
+    def number(x: Any) -> bool:
+        # An integer may be too long for a float.
+        return type(x) in (int, float) and abs(x) < 2.0**64
+
+    if not isinstance(value, dict):
+        return False
+    seconds, sent = value.get("online_seconds"), value.get("bytes_sent")
+    optional = [value.get(key) for key in ("setup_seconds", "max_deviation")]
+    return (
+        isinstance(seconds, list)
+        and len(seconds) > 0
+        and all(number(s) for s in seconds)
+        and isinstance(sent, dict)
+        and all(type(n) is int for n in (value.get("rounds"), *sent.values()))
+        and all(x is None or number(x) for x in optional)
+    )
+
+
+def owner_report(path: PathLike, *, all_layers: bool = False) -> list[RenderableType]:
+    """The model owner's private report for people.
+
+    Args:
+        path: ``M.private.json``.
+        all_layers: show every layer in the model's order, not only those with the largest shares
+            of the error.
+
+    Raises:
+        MpccError: no such file, or no private report of this version.
+    """
+    if not Path(path).is_file():
+        raise MpccError.of(
+            "E-file-missing",
+            "the private report does not exist",
+            os.fspath(path),
+            "`mpcc compile` writes it beside the artifact",
+        )
+    return owner.tables(files.load_private(Path(path)), None if all_layers else owner.SHOWN)

@@ -1,0 +1,147 @@
+"""What an artifact is, costs, tells: `mpcc inspect`, `cost`, `report`, `verify`, `diff`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpcc.cli.common import ArtifactArgument, check_outputs, load_artifact
+from mpcc.cli.console import err, out, status
+
+__all__ = ["cost", "diff", "inspect", "report", "verify"]
+
+
+class Stage(str, Enum):
+    """A level of the IR."""
+
+    tensor = "tensor"
+    secure = "secure"
+    party = "party"
+
+
+class Format(str, Enum):
+    """How a graph is written."""
+
+    text = "text"
+    dot = "dot"
+
+
+def inspect(
+    artifact: ArtifactArgument,
+    stage: Annotated[Stage, typer.Option(help="Level of the IR.")] = Stage.secure,
+    party: Annotated[
+        int | None, typer.Option(min=0, max=2, help="Only this party's ops (stage party).")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="Text or Graphviz.")] = Format.text,
+) -> None:
+    """Print the program at one level; the party level is decoded from the GraphDef itself."""
+    from mpcc import api
+
+    text = api.inspect(load_artifact(artifact), stage.value, party, form.value)
+    sys.stdout.write(text)
+
+
+def cost(
+    artifact: ArtifactArgument,
+    network: Annotated[
+        str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network profile.")
+    ] = "lan",
+    html: Annotated[
+        Path | None, typer.Option(metavar="report.html", help="Write a self-contained page.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="cost.json", help="Write the figures.")
+    ] = None,
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="stats.json", help="Measured by `mpcc run`, shown on the page too."),
+    ] = None,
+) -> None:
+    """Predict bytes, rounds and network time, per layer and in total."""
+    from mpcc import api
+    from mpcc.artifact import atomic_write
+
+    loaded = load_artifact(artifact)
+    check_outputs({"--html": html, "--json": json_path})
+    measured = None if stats is None else api.load_stats(stats)
+    report = api.cost(loaded, network)
+    out.print(report.table())
+    pages = {
+        html: lambda: api.cost_page(loaded, report, measured),
+        json_path: report.json,
+    }
+    for path, text in pages.items():
+        if path is not None:
+            with atomic_write(path) as file:
+                file.write(text().encode())
+            err.print(f"wrote {path}")
+
+
+def report(
+    private: Annotated[
+        Path, typer.Argument(metavar="M.private.json", help="Written by `mpcc compile`.")
+    ],
+    every: Annotated[
+        bool, typer.Option("--all", help="Show all layers, in the order of the model.")
+    ] = False,
+) -> None:
+    """Show the owner's report: error per layer, agreement, ranges. It is private."""
+    from mpcc import api
+
+    for table in api.owner_report(private, all_layers=every):
+        out.print(table)
+
+
+def verify(
+    artifact: ArtifactArgument,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="P.toml",
+            help="Owners of outputs and inputs, public values, coalitions; default as declared.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check that the program tells nobody anything but the outputs to their owners."""
+    from mpcc.verify_program import declared_policy, load_policy, verify_artifact
+
+    loaded = load_artifact(artifact)
+    chosen = None
+    if policy is not None:
+        chosen = load_policy(policy, declared_policy(loaded.secure_module))
+    with status("verifying"):
+        report = verify_artifact(loaded, chosen)
+    if as_json:
+        sys.stdout.write(report.json())
+    else:
+        out.print(report.render())
+    if not report.accepted:
+        raise typer.Exit(1)
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A.mpcc", help="The program as it was.")],
+    after: Annotated[Path, typer.Argument(metavar="B.mpcc", help="The program as it is.")],
+    network: Annotated[
+        str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network profile of the times.")
+    ] = "lan",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two programs: cost in total and per layer, formats, accuracy.
+
+    Errors are those of A.private.json and B.private.json, where the owner has them.
+    """
+    from mpcc import api
+
+    found = api.diff(load_artifact(before), load_artifact(after), network, before, after)
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_json(), indent=1) + "\n")
+        return
+    for table in found.tables():
+        out.print(table)
