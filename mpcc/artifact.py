@@ -14,7 +14,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,10 +25,18 @@ import safetensors
 import safetensors.numpy
 
 from mpcc.errors import MpccError
-from mpcc.files import Create, atomic_files, atomic_write, looks_like
+from mpcc.files import (
+    Create,
+    atomic_files,
+    atomic_write,
+    looks_like,
+    public_arrays,
+    public_bytes,
+)
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
+from mpcc.ir.local import local_functions
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.phi import PUBLIC_OPTIONS, FormatOptions, Phi
 from mpcc.ir.text import parse_module, print_module
@@ -75,6 +83,10 @@ _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
 _OUTPUT_FIELDS = ("name", "shape", "owner")
+_LOCAL_FIELDS = (*_INPUT_FIELDS, "whole")
+_PUBLIC = "public.safetensors"
+"""An entry behind the others: the public weights that owners compute with, where there are any."""
+_MAX_PUBLIC = 512 * _MIB
 _ROWS = "rows"
 """Of inputs that are shared as one-hot rows along their last axis: how many places these have."""
 _DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
@@ -194,6 +206,8 @@ class Artifact:
         version: str,
         formats: Mapping[str, Any] | None = None,
         owners: Sequence[str] = OWNER_PLACES,
+        local: Sequence[Mapping[str, Any]] = (),
+        public: Mapping[str, Words] | None = None,
     ) -> Artifact:
         """An artifact; the same arguments give the same bytes.
 
@@ -213,6 +227,9 @@ class Artifact:
             formats: options that the formats were chosen with, ``FormatOptions.public()``; by
                 default those of ``FormatOptions()``.
             owners: places that hold inputs, weights or outputs.
+            local: per input of a function of an owner in ``tensor_module``: ``name``, ``shape``,
+                ``owner``, ``lo``, ``hi``, and ``whole`` if it takes whole numbers only.
+            public: float32 arrays of the public weights of these functions, by name.
         """
         entries = {
             "tensor.mpcc": print_module(tensor_module).encode(),
@@ -220,6 +237,8 @@ class Artifact:
             "program.pb": program,
             "cost.json": _json_bytes(cost),
         }
+        if public:
+            entries[_PUBLIC] = public_bytes(public)
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()}
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -242,6 +261,8 @@ class Artifact:
             ],
             "entries": hashes,
         }
+        if local:
+            manifest["local"] = [{key: i[key] for key in _LOCAL_FIELDS} for i in local]
         data = _json_bytes(manifest)
         # What load would refuse is not written; both see the same values.
         checked = _check_manifest(_load_json(data, "E-artifact-manifest", "manifest.json"), "")
@@ -265,6 +286,8 @@ class Artifact:
         manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
         _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
         manifest = _check_manifest(manifest, where)
+        if set(entries) != {"manifest.json", *manifest["entries"]}:
+            raise MpccError.of("E-artifact-manifest", "it names other entries", where)
         for name, digest in manifest["entries"].items():
             if hashlib.sha256(entries[name]).hexdigest() != digest:
                 raise MpccError.of(
@@ -278,7 +301,7 @@ class Artifact:
         """The zip file: fixed order, timestamps and attributes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as file:
-            for name in _LIMITS:
+            for name in self._entries:
                 info = zipfile.ZipInfo(name, _EPOCH)
                 info.create_system = 3
                 info.external_attr = 0o100644 << 16
@@ -358,6 +381,46 @@ class Artifact:
     def inputs(self) -> list[dict[str, Any]]:
         """Per input: name, shape, owner, lo, hi; rows of one that is shared as one-hot rows."""
         return list(self._manifest["inputs"])
+
+    @property
+    def local_inputs(self) -> list[dict[str, Any]]:
+        """Inputs of functions of owners, of which others are computed before these are shared.
+
+        Per input: name, shape, owner, lo, hi; whole if it takes whole numbers only.
+        """
+        return list(self._manifest.get("local", ()))
+
+    @property
+    def given_inputs(self) -> list[dict[str, Any]]:
+        """What a run is given: :attr:`inputs` with those that are computed replaced by their own.
+
+        Those of whole numbers have ``whole``, those of numbers of rows ``rows``.
+        """
+        local = self.local_inputs
+        if not local:
+            return self.inputs
+        functions = local_functions(self.tensor_module).values()
+        made = {op.attrs["name"] for f in functions for op in f.walk(tensor.Output.name)}
+        return [*local, *(port for port in self.inputs if port["name"] not in made)]
+
+    @cached_property
+    def public_weights(self) -> dict[str, Words]:
+        """Public weights of functions of owners, float32 by name; of a file that is not trusted.
+
+        Raises:
+            MpccError: ``E-artifact-public``: they are damaged, or not those of the functions.
+        """
+        data = self._entries.get(_PUBLIC)
+        arrays = {} if data is None else public_arrays(data, _PUBLIC)
+        wanted = {
+            op.attrs["name"]: op.attrs["shape"]
+            for function in local_functions(self.tensor_module).values()
+            for op in function.walk(tensor.Weight.name)
+        }
+        if {n: a.shape for n, a in arrays.items()} != wanted:
+            what = "not the public weights of the owners' functions"
+            raise MpccError.of("E-artifact-public", what, _PUBLIC, "compile the model again")
+        return arrays
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
@@ -454,13 +517,15 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
         refuse("is a zip64 file")
     here, entries_in_all, size = struct.unpack("<8x2HI6x", end)
     entries_wanted = f"must have exactly the entries {', '.join(_LIMITS)}"
-    if not here == entries_in_all == len(_LIMITS) or size > _MAX_DIRECTORY:
+    more = here == len(_LIMITS) + 1
+    limits = {**_LIMITS, _PUBLIC: _MAX_PUBLIC} if more else _LIMITS
+    if not here == entries_in_all == len(limits) or size > _MAX_DIRECTORY:
         refuse(entries_wanted)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             infos = file.infolist()
             names = [info.filename for info in infos]
-            if names != list(_LIMITS):
+            if names != list(limits):
                 refuse(entries_wanted)
             if file.comment or infos[0].header_offset:
                 refuse("has data beside its entries")
@@ -472,11 +537,11 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
                     zipfile.ZIP_DEFLATED,
                 ):
                     refuse("is encrypted or packed in an unknown way", name)
-                if info.file_size > _LIMITS[name]:
-                    refuse(f"has more than {_LIMITS[name]} bytes", name)
+                if info.file_size > limits[name]:
+                    refuse(f"has more than {limits[name]} bytes", name)
                 # The sizes in the file may lie, so reading is bounded too.
                 with file.open(info) as entry:
-                    content = entry.read(_LIMITS[name] + 1)
+                    content = entry.read(limits[name] + 1)
                 if len(content) != info.file_size:
                     refuse("has another size than announced", name)
                 entries[name] = content
@@ -555,7 +620,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         "outputs",
         "entries",
     }
-    need(set(manifest) == fields, "a field, or the format that knows the fields given,")
+    need(set(manifest) - {"local"} == fields, "a field, or the format that knows the fields given,")
     for key in ("mpcc", "protocol"):
         need(_is_name(manifest[key]), key)
     for key in ("places", "owners"):
@@ -579,7 +644,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
     )
     entries = manifest["entries"]
     need(isinstance(entries, dict) and list(entries) == sorted(entries), "entries")
-    need(set(entries) == set(_LIMITS) - {"manifest.json"}, "entries")
+    need(set(entries) - {_PUBLIC} == set(_LIMITS) - {"manifest.json"}, "entries")
     need(all(_is_hash(h) for h in entries.values()), "entries")
     need(manifest["program_sha256"] == entries["program.pb"], "program_sha256")
     for key, known in (("inputs", _INPUT_FIELDS), ("outputs", _OUTPUT_FIELDS)):
@@ -598,7 +663,24 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
             need(all(_is_number(item[bound]) for bound in set(known) & {"lo", "hi"}), key)
         names = [item["name"] for item in manifest[key]]
         need(len(set(names)) == len(names), key)
+    _check_local_fields(manifest, need)
     return manifest
+
+
+def _check_local_fields(manifest: dict[str, Any], need: Callable[[bool, str], None]) -> None:
+    """Inputs of functions of owners: fields of the right kinds, names that are their own."""
+    if "local" not in manifest:
+        return
+    local = manifest["local"]
+    need(isinstance(local, list) and len(local) > 0, "local")
+    for item in local:
+        need(isinstance(item, dict) and set(item) == set(_LOCAL_FIELDS), "local")
+        need(_is_name(item["name"]) and _is_shape(item["shape"]), "local")
+        need(isinstance(item["owner"], str) and item["owner"] in manifest["owners"], "local")
+        need(_is_number(item["lo"]) and _is_number(item["hi"]), "local")
+        need(isinstance(item["whole"], bool), "local")
+    names = [item["name"] for item in (*local, *manifest["inputs"])]
+    need(len(set(names)) == len(names), "local")
 
 
 # --- the owner's files ---------------------------------------------------------------------------

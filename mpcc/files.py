@@ -5,14 +5,28 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 
 from mpcc.errors import MpccError
 
-__all__ = ["Create", "atomic_files", "atomic_write", "looks_like"]
+__all__ = [
+    "Create",
+    "atomic_files",
+    "atomic_write",
+    "looks_like",
+    "public_arrays",
+    "public_bytes",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
 
 Create: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 """``create(path, mode=0o644)``: a binary file to write, of :func:`atomic_files`."""
@@ -145,3 +159,31 @@ def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """
     with atomic_files() as create, create(path, mode) as file:
         yield file
+
+
+def public_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """Arrays by name as binary32 in the safetensors format; the same arrays give the same bytes."""
+    words = {name: np.ascontiguousarray(arrays[name], "<f4") for name in sorted(arrays)}
+    data: bytes = safetensors.numpy.save(words)
+    return data
+
+
+def public_arrays(data: bytes, where: str) -> dict[str, Array]:
+    """What :func:`public_bytes` wrote, from bytes that are not trusted.
+
+    Raises:
+        MpccError: ``E-artifact-public``: damaged, no finite numbers, or in another form.
+    """
+
+    def refused(what: str) -> MpccError:
+        return MpccError.of("E-artifact-public", what, where, "compile the model again")
+
+    try:
+        arrays: dict[str, Array] = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise refused(f"damaged: {error}") from None
+    if any(a.dtype != np.float32 or not bool(np.isfinite(a).all()) for a in arrays.values()):
+        raise refused("weights are finite binary32 numbers")
+    if public_bytes(arrays) != data:
+        raise refused("not in the form that is written: it may say more")
+    return arrays

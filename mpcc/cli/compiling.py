@@ -76,6 +76,15 @@ def compile(
     weights: Annotated[
         Visibility, typer.Option(help="Whether the parties may know the weights.")
     ] = Visibility.secret,
+    local: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none",
+            help="auto: owners of inputs compute in the clear, before they share, what depends on "
+            "their own inputs and public weights alone, where that is cheaper; none: they share "
+            "the inputs as they are.",
+        ),
+    ] = "auto",
     protocol: Annotated[str, typer.Option(help="Protocol, see `mpcc ops`.")] = "rep3",
     network: Annotated[
         str, typer.Option(metavar="lan|wan|none|FILE.toml", help="Network of the cost report.")
@@ -188,6 +197,7 @@ def compile(
         ),
         keep_names=keep_names,
         signature=signature,
+        local=local,
         min_agreement=min_agreement,
     )
     data = None if calibrate is None else options.load_arrays([str(calibrate)], "--calibrate")

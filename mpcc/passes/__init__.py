@@ -14,6 +14,7 @@ from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
@@ -31,6 +32,7 @@ _ALL: tuple[type[Pass], ...] = (
     FuseLocal,
     LowerSecureToParty,
     LowerTensorToSecure,
+    PartitionOwners,
     Recognise,
     SplitLanes,
     StripNames,

@@ -1,6 +1,6 @@
 """The order of the compiler's passes, as literal lists.
 
-import · find patterns (at the owner) · :func:`to_tensor` · analyse · ``PUBLISH`` ·
+import · find patterns (at the owner) · :func:`to_tensor` · ``DIVIDE`` · analyse · ``PUBLISH`` ·
 :func:`to_secure` · :func:`to_party` · emit
 """
 
@@ -20,12 +20,13 @@ from mpcc.passes.fold_transposes import FoldTransposes
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
-__all__ = ["IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure", "to_tensor"]
+__all__ = ["DIVIDE", "IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure", "to_tensor"]
 
 IMPORT = "import"
 """Name of the stage before the first pass."""
@@ -40,6 +41,9 @@ TENSOR: Sequence[Pass] = (
     SwapReluMaxpool(),
 )
 """What needs nothing but the architecture, before ranges and formats are chosen."""
+
+DIVIDE: Sequence[Pass] = (PartitionOwners(),)
+"""What owners of inputs compute themselves: on the architecture, before the analysis."""
 
 PUBLISH: Sequence[Pass] = (StripNames(),)
 """After the analysis, whose messages and private report speak of the model's own names."""
@@ -63,7 +67,7 @@ def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
 STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
-    *(p.name for p in (*TENSOR, *PUBLISH)),
+    *(p.name for p in (*TENSOR, *DIVIDE, *PUBLISH)),
     *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

@@ -70,9 +70,10 @@ def public_constants(module: Module) -> list[float]:
             for item in value:
                 look(item)
 
-    for op in module.main.ops:
-        for value in op.attrs.values():
-            look(value)
+    for function in module.functions.values():
+        for op in function.ops:
+            for value in op.attrs.values():
+                look(value)
     return sorted(found)
 
 
