@@ -22,7 +22,7 @@ from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
 from mpcc.ir.dialects import DIALECTS
-from mpcc.ir.local import local_functions, local_rows
+from mpcc.ir.local import local_rows, public_names
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.options import CompileOptions, calibration_samples, check_batches, check_writable
@@ -527,11 +527,7 @@ class _Compiler:
             names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
             constants = {n: model.constants[checkpoint.renamed.get(n, n)] for n in names}
             weights = encode_weights(constants, secure)
-        own = [w for f in local_functions(module).values() for w in f.walk(tensor.Weight.name)]
-        public = {
-            (name := op.attrs["name"]): model.constants[checkpoint.renamed.get(name, name)]
-            for op in own
-        }
+        public = {n: model.constants[checkpoint.renamed.get(n, n)] for n in public_names(module)}
         imported = model.imported
         artifact = Artifact.create(
             tensor_module=module,

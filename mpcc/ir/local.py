@@ -35,6 +35,7 @@ __all__ = [
     "local_problems",
     "local_rows",
     "prepared",
+    "public_names",
 ]
 
 Array = npt.NDArray[Any]
@@ -59,6 +60,12 @@ def as_module(function: Function) -> Module:
     module = Module("tensor")
     module.functions["main"] = clone_function(function)
     return module
+
+
+def public_names(module: Module) -> list[str]:
+    """Weights that owners compute with, which an artifact holds in the clear; sorted."""
+    functions = local_functions(module).values()
+    return sorted({op.attrs["name"] for f in functions for op in f.walk(tensor.Weight.name)})
 
 
 def described(function: Function) -> str:

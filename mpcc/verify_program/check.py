@@ -15,6 +15,7 @@ from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.local import public_names
 from mpcc.ir.phi import DECLARED
 from mpcc.ir.schedule import SETUP
 from mpcc.ir.types import COMPUTE_PLACES, BitsType, ClearType, RingType
@@ -24,7 +25,7 @@ from mpcc.passes.base import Manager
 from mpcc.protocols import PROTOCOLS, lower_program, protocol_named
 from mpcc.verify_program.derived import check_derived, public_constants
 from mpcc.verify_program.difference import first_difference
-from mpcc.verify_program.local import check_owners, computed, public_names
+from mpcc.verify_program.local import check_owners, computed
 from mpcc.verify_program.peeling import peel
 from mpcc.verify_program.policy import Policy, declared_policy, place_name
 from mpcc.verify_program.program import (
@@ -282,7 +283,7 @@ def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
         "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
         "weight shapes": f"of {len(weights)} weights",
         "public values": sorted(
-            declared_policy(secure).public | public_names(artifact.tensor_module)
+            declared_policy(secure).public.union(public_names(artifact.tensor_module))
         ),
         "computed by owners before sharing": computed(artifact.tensor_module),
     }
@@ -306,7 +307,7 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
     secure = artifact.secure_module
     declared = declared_policy(secure)
     names = public_names(artifact.tensor_module)
-    declared = replace(declared, public=declared.public | names)
+    declared = replace(declared, public=declared.public.union(names))
     chosen = policy or declared
     problems: list[Diagnostic] = []
     checked = Checked((), (), 0)

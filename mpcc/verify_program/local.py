@@ -16,15 +16,9 @@ from mpcc.ir.local import PREFIX, local_functions, local_problems, local_rows
 from mpcc.ir.ops import tensor
 from mpcc.verify_program.policy import Policy
 
-__all__ = ["check_owners", "computed", "public_names"]
+__all__ = ["check_owners", "computed"]
 
 _FIX = "compile the model again"
-
-
-def public_names(module: Module) -> frozenset[str]:
-    """Weights that owners compute with, which the artifact holds in the clear."""
-    functions = local_functions(module).values()
-    return frozenset(op.attrs["name"] for f in functions for op in f.walk(tensor.Weight.name))
 
 
 def computed(module: Module) -> dict[str, str]:
