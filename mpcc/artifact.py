@@ -33,6 +33,7 @@ from mpcc.files import (
     public_arrays,
     public_bytes,
 )
+from mpcc.ir.after import finished
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
@@ -428,7 +429,11 @@ class Artifact:
         return list(self._manifest["outputs"])
 
     def decoded(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Revealed numbers by output name, in the model's dtypes and the manifest's order."""
+        """Revealed numbers by output name, in the model's dtypes and the manifest's order.
+
+        What the owners of outputs compute after the reveal is done.
+        """
+        outputs = finished(self.tensor_module, outputs)
         dtypes = {port["name"]: _DTYPES.get(port.get("dtype", "")) for port in self.outputs}
         return {
             name: outputs[name] if dtype is None else outputs[name].astype(dtype)

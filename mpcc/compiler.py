@@ -21,6 +21,7 @@ from mpcc import cost as costs
 from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
+from mpcc.ir.after import after_rows
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.local import local_rows, public_names
 from mpcc.ir.ops import tensor
@@ -103,6 +104,9 @@ class Compiled:
             table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
         for owner, text in local_rows(self.artifact.tensor_module):
             table.add_row(f"{owner} computes", f"{text}, before sharing")
+        for owner, name, steps in after_rows(self.artifact.tensor_module):
+            text = f"{steps} of {name}, after the reveal: it learns the scores"
+            table.add_row(f"{owner} computes", text)
         error = max(self.private["measured_error"].values(), default=0.0)
         table.add_row(
             "error",
@@ -455,9 +459,8 @@ class _Compiler:
 
         module, formats = model.module, self.options.formats
         names = tuple(alone(module.main))
-        if self.options.local == "none":
-            return replace(model, formats=formats, alone=names)
-        module = Manager(pipeline.DIVIDE, model.checkpoint).run(module)
+        passes = pipeline.to_owners(self.options.local != "none", self.options.reveal_logits)
+        module = Manager(passes, model.checkpoint).run(module)
         with model.checkpoint.timed("prepare-samples"):
             formats, given = prepare_formats(module, model.constants, formats, bool(model.samples))
             samples = [prepared(module, model.constants, sample) for sample in model.samples]

@@ -69,6 +69,8 @@ class CompileOptions:
         signature: of a SavedModel, the function to compile; ``serving_default`` if empty.
         local: ``auto``: owners of inputs compute themselves what is cheaper so, before they share
             (:mod:`mpcc.passes.partition`); ``none``: they share the model's inputs as they are.
+        reveal_logits: whether owners of outputs may learn the scores before a last softmax or
+            sigmoid, which they compute themselves then.
     """
 
     shapes: Mapping[str, OpenShape] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class CompileOptions:
     min_agreement: float | None = None
     signature: str = ""
     local: str = "auto"
+    reveal_logits: bool = False
 
     def __post_init__(self) -> None:
         if self.local not in LOCAL:

@@ -16,6 +16,7 @@ from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
@@ -34,6 +35,7 @@ _ALL: tuple[type[Pass], ...] = (
     LowerTensorToSecure,
     PartitionOwners,
     Recognise,
+    RevealLogits,
     SplitLanes,
     StripNames,
     SwapReluMaxpool,

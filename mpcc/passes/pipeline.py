@@ -22,11 +22,22 @@ from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
-__all__ = ["DIVIDE", "IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure", "to_tensor"]
+__all__ = [
+    "DIVIDE",
+    "IMPORT",
+    "PUBLISH",
+    "STAGES",
+    "TENSOR",
+    "to_owners",
+    "to_party",
+    "to_secure",
+    "to_tensor",
+]
 
 IMPORT = "import"
 """Name of the stage before the first pass."""
@@ -42,8 +53,8 @@ TENSOR: Sequence[Pass] = (
 )
 """What needs nothing but the architecture, before ranges and formats are chosen."""
 
-DIVIDE: Sequence[Pass] = (PartitionOwners(),)
-"""What owners of inputs compute themselves: on the architecture, before the analysis."""
+DIVIDE: Sequence[Pass] = (RevealLogits(), PartitionOwners())
+"""What owners compute themselves: on the architecture, before the analysis, where it is wanted."""
 
 PUBLISH: Sequence[Pass] = (StripNames(),)
 """After the analysis, whose messages and private report speak of the model's own names."""
@@ -52,6 +63,12 @@ PUBLISH: Sequence[Pass] = (StripNames(),)
 def to_tensor(patterns: Sequence[tuple[int, int, int]]) -> Sequence[Pass]:
     """On the imported model; ``patterns`` are those of Phi."""
     return (Recognise(tuple(patterns)), *TENSOR)
+
+
+def to_owners(local: bool, logits: bool) -> Sequence[Pass]:
+    """What owners of inputs, and those of outputs, compute themselves."""
+    wanted = {RevealLogits.name: logits, PartitionOwners.name: local}
+    return [step for step in DIVIDE if wanted[step.name]]
 
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:

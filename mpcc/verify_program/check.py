@@ -25,7 +25,7 @@ from mpcc.passes.base import Manager
 from mpcc.protocols import PROTOCOLS, lower_program, protocol_named
 from mpcc.verify_program.derived import check_derived, public_constants
 from mpcc.verify_program.difference import first_difference
-from mpcc.verify_program.local import check_owners, computed
+from mpcc.verify_program.local import check_owners, computed, scores
 from mpcc.verify_program.peeling import peel
 from mpcc.verify_program.policy import Policy, declared_policy, place_name
 from mpcc.verify_program.program import (
@@ -286,6 +286,7 @@ def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
             declared_policy(secure).public.union(public_names(artifact.tensor_module))
         ),
         "computed by owners before sharing": computed(artifact.tensor_module),
+        "scores that are opened": scores(artifact.tensor_module),
     }
 
 
@@ -307,7 +308,8 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
     secure = artifact.secure_module
     declared = declared_policy(secure)
     names = public_names(artifact.tensor_module)
-    declared = replace(declared, public=declared.public.union(names))
+    logits = frozenset(scores(artifact.tensor_module))
+    declared = replace(declared, public=declared.public.union(names), logits=logits)
     chosen = policy or declared
     problems: list[Diagnostic] = []
     checked = Checked((), (), 0)

@@ -11,12 +11,13 @@ from typing import Any
 
 from mpcc.artifact import Artifact
 from mpcc.errors import Diagnostic
+from mpcc.ir.after import AFTER, after_problems, after_rows
 from mpcc.ir.core import Module
 from mpcc.ir.local import PREFIX, local_functions, local_problems, local_rows
 from mpcc.ir.ops import tensor
 from mpcc.verify_program.policy import Policy
 
-__all__ = ["check_owners", "computed"]
+__all__ = ["check_owners", "computed", "scores"]
 
 _FIX = "compile the model again"
 
@@ -24,6 +25,14 @@ _FIX = "compile the model again"
 def computed(module: Module) -> dict[str, str]:
     """What every owner computes before sharing, for the report."""
     return dict(local_rows(module))
+
+
+def scores(module: Module) -> dict[str, str]:
+    """By output, what is computed after the reveal, by an owner who learns more by it."""
+    return {
+        name: f"{owner} learns what it applies {steps} to"
+        for owner, name, steps in after_rows(module)
+    }
 
 
 def check_owners(artifact: Artifact, policy: Policy) -> Iterator[Diagnostic]:
@@ -38,9 +47,13 @@ def check_owners(artifact: Artifact, policy: Policy) -> Iterator[Diagnostic]:
     """
     module = artifact.tensor_module
     for name in module.functions:
-        if name != "main" and not name.startswith(PREFIX):
+        if name != "main" and not name.startswith((PREFIX, AFTER)):
             yield Diagnostic("E-local-program", "belongs to nobody", f"@{name}", _FIX)
     yield from local_problems(module)
+    yield from after_problems(module)
+    for name in sorted(scores(module).keys() - policy.logits):
+        what = f"the scores behind the output {name!r} are opened, the policy does not allow it"
+        yield Diagnostic("E-leak-reveal", what, f"output {name}", "compile without --reveal-logits")
     ports = _ports(module)
     announced = [{k: v for k, v in p.items() if k not in _RANGE} for p in artifact.local_inputs]
     if announced != ports:
