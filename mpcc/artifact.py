@@ -208,6 +208,7 @@ class Artifact:
         formats: Mapping[str, Any] | None = None,
         owners: Sequence[str] = OWNER_PLACES,
         local: Sequence[Mapping[str, Any]] = (),
+        after: Sequence[str] = (),
         public: Mapping[str, Words] | None = None,
     ) -> Artifact:
         """An artifact; the same arguments give the same bytes.
@@ -230,7 +231,8 @@ class Artifact:
             owners: places that hold inputs, weights or outputs.
             local: per input of a function of an owner in ``tensor_module``: ``name``, ``shape``,
                 ``owner``, ``lo``, ``hi``, and ``whole`` if it takes whole numbers only.
-            public: float32 arrays of the public weights of these functions, by name.
+            after: names of outputs that their owners finish.
+            public: float32 arrays of the public weights of owners' functions, by name.
         """
         entries = {
             "tensor.mpcc": print_module(tensor_module).encode(),
@@ -264,6 +266,8 @@ class Artifact:
         }
         if local:
             manifest["local"] = [{key: i[key] for key in _LOCAL_FIELDS} for i in local]
+        if after:
+            manifest["after"] = list(after)
         data = _json_bytes(manifest)
         # What load would refuse is not written; both see the same values.
         checked = _check_manifest(_load_json(data, "E-artifact-manifest", "manifest.json"), "")
@@ -392,6 +396,11 @@ class Artifact:
         return list(self._manifest.get("local", ()))
 
     @property
+    def finished_outputs(self) -> list[str]:
+        """Names of outputs of which the program opens scores, and their owners make the answer."""
+        return list(self._manifest.get("after", ()))
+
+    @property
     def given_inputs(self) -> list[dict[str, Any]]:
         """What a run is given: :attr:`inputs` with those that are computed replaced by their own.
 
@@ -433,7 +442,8 @@ class Artifact:
 
         What the owners of outputs compute after the reveal is done.
         """
-        outputs = finished(self.tensor_module, outputs)
+        if self.finished_outputs:
+            outputs = finished(self.tensor_module, outputs)
         dtypes = {port["name"]: _DTYPES.get(port.get("dtype", "")) for port in self.outputs}
         return {
             name: outputs[name] if dtype is None else outputs[name].astype(dtype)
@@ -625,7 +635,10 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         "outputs",
         "entries",
     }
-    need(set(manifest) - {"local"} == fields, "a field, or the format that knows the fields given,")
+    need(
+        set(manifest) - {"local", "after"} == fields,
+        "a field, or the format that knows the fields given,",
+    )
     for key in ("mpcc", "protocol"):
         need(_is_name(manifest[key]), key)
     for key in ("places", "owners"):
@@ -673,7 +686,11 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_local_fields(manifest: dict[str, Any], need: Callable[[bool, str], None]) -> None:
-    """Inputs of functions of owners: fields of the right kinds, names that are their own."""
+    """What functions of owners take and give: fields of the right kinds, names of their own."""
+    if "after" in manifest:
+        names = manifest["after"]
+        need(isinstance(names, list) and len(names) > 0, "after")
+        need(all(_is_name(name) for name in names) and len(set(names)) == len(names), "after")
     if "local" not in manifest:
         return
     local = manifest["local"]

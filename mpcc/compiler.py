@@ -102,6 +102,10 @@ class Compiled:
         )
         for port in self.artifact.inputs:
             table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
+        if "public" in owned:
+            table.add_row(
+                "public weights", "products with them send nothing but for their truncations"
+            )
         for owner, text in local_rows(self.artifact.tensor_module):
             table.add_row(f"{owner} computes", f"{text}, before sharing")
         for owner, name, steps in after_rows(self.artifact.tensor_module):
@@ -459,7 +463,7 @@ class _Compiler:
 
         module, formats = model.module, self.options.formats
         names = tuple(alone(module.main))
-        passes = pipeline.to_owners(self.options.local != "none", self.options.reveal_logits)
+        passes = pipeline.to_owners(self.options.reveal_logits, self.options.local != "none")
         module = Manager(passes, model.checkpoint).run(module)
         with model.checkpoint.timed("prepare-samples"):
             formats, given = prepare_formats(module, model.constants, formats, bool(model.samples))
@@ -546,6 +550,7 @@ class _Compiler:
             cost=report.cost.to_json([costs.PROFILES["lan"], costs.PROFILES["wan"]]),
             version=VERSION,
             local=[asdict(port) for port in model.given],
+            after=[name for _, name, _ in after_rows(module)],
             public=public,
         )
         notes = (*notes, *_local_notes(model))

@@ -21,7 +21,7 @@ class PartitionOwners(Pass):
     and owners alone, and nobody learns anything more, since an owner works on its own data and on
     public weights.
 
-    Assumes: no function of an owner is there yet.
+    Assumes: nothing. A module that has functions of owners of inputs stays as it is.
 
     Before::
 
@@ -40,13 +40,19 @@ class PartitionOwners(Pass):
           %1 = tensor.slice(%0) {...} : tensor<1x3x16x16xf32, client>
           tensor.output(%1) {name = "client.0", owner = "client"}
         }
+
+    Attributes:
+        wanted: whether anything is done.
     """
 
     name: ClassVar[str] = "partition-owners"
     level: ClassVar[str] = "tensor"
+    wanted: bool = True
 
     def run(self, module: Module) -> Result:
         """Choose and carry out."""
+        if not self.wanted or local_functions(module):
+            return Result(module, False)
         partition(module)
         notes = tuple(f"{owner}: {text}" for owner, text in local_rows(module))
         return Result(module, bool(local_functions(module)), notes)

@@ -1,7 +1,7 @@
 """The order of the compiler's passes, as literal lists.
 
-import · find patterns (at the owner) · :func:`to_tensor` · ``DIVIDE`` · analyse · ``PUBLISH`` ·
-:func:`to_secure` · :func:`to_party` · emit
+import · find patterns (at the owner) · :func:`to_tensor` · :func:`to_owners` · analyse ·
+``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
 __all__ = [
-    "DIVIDE",
     "IMPORT",
     "PUBLISH",
     "STAGES",
@@ -53,9 +52,6 @@ TENSOR: Sequence[Pass] = (
 )
 """What needs nothing but the architecture, before ranges and formats are chosen."""
 
-DIVIDE: Sequence[Pass] = (RevealLogits(), PartitionOwners())
-"""What owners compute themselves: on the architecture, before the analysis, where it is wanted."""
-
 PUBLISH: Sequence[Pass] = (StripNames(),)
 """After the analysis, whose messages and private report speak of the model's own names."""
 
@@ -65,10 +61,9 @@ def to_tensor(patterns: Sequence[tuple[int, int, int]]) -> Sequence[Pass]:
     return (Recognise(tuple(patterns)), *TENSOR)
 
 
-def to_owners(local: bool, logits: bool) -> Sequence[Pass]:
-    """What owners of inputs, and those of outputs, compute themselves."""
-    wanted = {RevealLogits.name: logits, PartitionOwners.name: local}
-    return [step for step in DIVIDE if wanted[step.name]]
+def to_owners(logits: bool, local: bool) -> Sequence[Pass]:
+    """What owners of outputs, and those of inputs, compute themselves, where it is wanted."""
+    return (RevealLogits(wanted=logits), PartitionOwners(wanted=local))
 
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
@@ -84,7 +79,7 @@ def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
 STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
-    *(p.name for p in (*TENSOR, *DIVIDE, *PUBLISH)),
+    *(p.name for p in (*TENSOR, *to_owners(True, True), *PUBLISH)),
     *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

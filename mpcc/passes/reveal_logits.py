@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mpcc.ir.after import AFTER, MAPS
+from mpcc.ir.after import AFTER, MAPS, after_rows
 from mpcc.ir.core import Function, Module, Op
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import TensorType
@@ -31,7 +31,8 @@ class RevealLogits(Pass):
     is no optimisation, but what the user allows; the leak checker tells it, and refuses it under a
     policy that does not name the output. An argmax stays, which forgets nearly everything.
 
-    Assumes: nothing. A value that is opened for another reason too is opened under both names.
+    Assumes: nothing. Of outputs that have a function already, nothing more is moved. A value that
+    is opened for another reason too is opened under both names.
 
     Before::
 
@@ -47,17 +48,22 @@ class RevealLogits(Pass):
           %1 = tensor.softmax(%0) {axis = 1} : tensor<1x10xf32, client>
           tensor.output(%1) {name = "y"}
         }
+
+    Attributes:
+        wanted: whether anything is done.
     """
 
     name: ClassVar[str] = "reveal-logits"
     level: ClassVar[str] = "tensor"
+    wanted: bool = True
 
     def run(self, module: Module) -> Result:
         """Move what leads to outputs of numbers."""
         notes = []
+        finished = {name for _, name, _ in after_rows(module)}
         for output in list(module.main.walk(tensor.Output.name)):
             steps = list(_chain(output))
-            if not steps:
+            if not steps or not self.wanted or output.attrs["name"] in finished:
                 continue
             name, owner = output.attrs["name"], output.attrs["owner"]
             scores = steps[-1].operands[0]

@@ -59,6 +59,9 @@ def check_owners(artifact: Artifact, policy: Policy) -> Iterator[Diagnostic]:
     if announced != ports:
         what = "the manifest has other inputs of owners than their functions"
         yield Diagnostic("E-verify-interface", what, "local", _FIX)
+    if artifact.finished_outputs != list(scores(module)):
+        what = "the manifest has other outputs that owners finish than their functions"
+        yield Diagnostic("E-verify-interface", what, "after", _FIX)
     for port in ports:
         owner = policy.inputs.get(port["name"], port["owner"])
         if owner != port["owner"]:
