@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -19,6 +20,8 @@ from mpcc.ir.verify import verify
 from mpcc.options import CompileOptions
 from mpcc.passes.partition import alone, choose, partition
 from mpcc.verify_program import verify_artifact
+
+Ranges = dict[str, tuple[float, float]]
 
 RNG = np.random.default_rng(7)
 
@@ -173,7 +176,7 @@ def test_what_nobody_else_has_a_part_in_stays_and_is_told():
 
 # --- whole programs ------------------------------------------------------------------------------
 
-CASES = {
+CASES: dict[str, tuple[Callable[..., bytes], dict[str, int], dict[str, str], Ranges]] = {
     "tokens": (token_model, {"rows": 50, "width": 8, "tokens": 6}, {"table": "public"}, {}),
     "crop": (crop_model, {"size": 24, "crop": 8}, {}, {"x": (0.0, 1.0)}),
 }
@@ -243,7 +246,7 @@ def test_the_file_holds_public_weights_that_owners_need_and_no_others(case):
     if name == "crop":
         assert found == {}
         return
-    model = onnx.load_from_string(token_model(**CASES["tokens"][1]))
+    model = onnx.load_from_string(CASES["tokens"][0](**CASES["tokens"][1]))
     arrays = {a.name: onnx.numpy_helper.to_array(a) for a in model.graph.initializer}
     assert list(found) == [(50, 8)]
     assert np.array_equal(found[50, 8], arrays["table"])

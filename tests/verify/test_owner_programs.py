@@ -21,7 +21,7 @@ from mpcc.runtime.owners import prepared_inputs
 from mpcc.verify_program import declared_policy, verify_artifact
 from tests.verify.artifact_mutations import entries_of, packed
 
-SIZES = {"rows": 20, "width": 4, "tokens": 3}
+TOKENS = token_model(rows=20, width=4, tokens=3)
 IDS = {"ids": np.arange(3, dtype=np.float32).reshape(1, 3)}
 
 
@@ -32,7 +32,7 @@ def compiled(model: bytes, **options) -> api.Compiled:
 
 @pytest.fixture(scope="module")
 def tokens() -> api.Compiled:
-    return compiled(token_model(**SIZES), owners={"table": "public"})
+    return compiled(TOKENS, owners={"table": "public"})
 
 
 def changed(artifact: Artifact, *swaps: tuple[str, str], edit=None) -> Artifact:
@@ -198,7 +198,7 @@ def test_the_policy_of_the_user_counts(tokens):
 def test_secret_weights_do_not_move_the_file_and_public_ones_do(tokens):
     found = {}
     for which in ("a", "table"):
-        proto = onnx.load_from_string(token_model(**SIZES))
+        proto = onnx.load_from_string(TOKENS)
         for array in proto.graph.initializer:
             if array.name == which:
                 values = onnx.numpy_helper.to_array(array) / 2

@@ -24,9 +24,10 @@ def model(*last: str) -> bytes:
     """Scores x W, then operators, of which the last one gives y."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["v0"])]
     for i, name in enumerate(last):
-        made = "y" if i == len(last) - 1 else f"v{i + 1}"
-        more = {"axis": 1} if "oftmax" in name or name == "ArgMax" else {}
-        nodes.append(helper.make_node(name, [f"v{i}"], [made], **more))
+        node = helper.make_node(name, [f"v{i}"], ["y" if i == len(last) - 1 else f"v{i + 1}"])
+        if "oftmax" in name or name == "ArgMax":
+            node.attribute.append(helper.make_attribute("axis", 1))
+        nodes.append(node)
     kind, shape = (
         (TensorProto.INT64, [2, 1]) if last[-1] == "ArgMax" else (TensorProto.FLOAT, [2, 5])
     )
