@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from benchmarks import models
-from benchmarks.campaign_runs import Subject
+from benchmarks.campaign_runs import Subject, formatted
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
@@ -153,4 +153,4 @@ def network(name: str, policy: str, lanes: int | None = None) -> Subject:
         samples = [{n: rng.uniform(-1, 1, s) for n, s in inputs.items()}]
     limit = ENFORCED if policy == "guarded" else LIMIT
     limits = dict.fromkeys(inputs, (-limit, limit))
-    return Subject(module, constants, limits, _FRAC, _WEIGHT_FRAC, policy, samples)
+    return formatted(module, constants, limits, _FRAC, _WEIGHT_FRAC, policy, samples)

@@ -29,7 +29,7 @@ from mpcc.passes.analysis.ranges import Ranges
 from mpcc.passes.lower_tensor_to_secure import encode_weights
 from mpcc.passes.lowerings import RULES, Lowering
 
-__all__ = ["ROUNDINGS", "Found", "Subject", "climbed", "drawn"]
+__all__ = ["ROUNDINGS", "Found", "Subject", "climbed", "drawn", "formatted", "lanes_of"]
 
 Array = npt.NDArray[Any]
 Limits = Mapping[str, tuple[float, float]]
@@ -71,6 +71,40 @@ class Found:
         return not self.overflows and not self.outside
 
 
+def formatted(
+    module: Module,
+    constants: Mapping[str, Array],
+    limits: Limits,
+    frac: int,
+    weight_frac: int,
+    policy: str = "proved",
+    samples: Sequence[Mapping[str, Array]] = (),
+    coarse: int = 0,
+) -> Subject:
+    """A module in formats of so many fraction bits.
+
+    Args:
+        module: as for :class:`Subject`.
+        constants: its weights.
+        limits: enforced range of every input.
+        frac: fraction bits of the activations.
+        weight_frac: of the weights.
+        policy: ``proved``, or ``guarded`` with samples.
+        samples: calibration data.
+        coarse: bits that comparisons leave out.
+
+    Raises:
+        MpccError, NoFitError: the formats do not fit.
+    """
+    options = FormatOptions(policy=policy, input_ranges=limits, ring=_RING)
+    observed = observe(module, constants, samples) if samples else None
+    inputs = input_ranges(module, observed, options, policy)
+    bits = weight_bits(module, constants, 4)
+    ranges = Ranges(module, constants, options, policy, inputs, observed, bits)
+    phi = ranges.formats(frac, weight_frac, coarse)
+    return Subject(module, constants, inputs.ranges, phi, options, ranges.proved_ends(phi))
+
+
 class Subject:
     """A module in formats.
 
@@ -78,13 +112,9 @@ class Subject:
         module: a tensor module; inputs have one lane per row of their first axis.
         constants: its weights.
         limits: enforced range of every input.
-        frac: fraction bits of the activations.
-        weight_frac: of the weights.
-        policy: ``proved``, or ``guarded`` with samples.
-        samples: calibration data.
-
-    Raises:
-        MpccError, NoFitError: the formats do not fit.
+        phi: the formats.
+        options: what they were chosen by.
+        ends: least and largest value of ops, as proved.
     """
 
     def __init__(
@@ -92,29 +122,23 @@ class Subject:
         module: Module,
         constants: Mapping[str, Array],
         limits: Limits,
-        frac: int,
-        weight_frac: int,
-        policy: str = "proved",
-        samples: Sequence[Mapping[str, Array]] = (),
+        phi: Phi,
+        options: FormatOptions,
+        ends: Mapping[Op, tuple[float, float]],
     ) -> None:
-        options = FormatOptions(policy=policy, input_ranges=limits, ring=_RING)
-        observed = observe(module, constants, samples) if samples else None
-        inputs = input_ranges(module, observed, options, policy)
-        bits = weight_bits(module, constants, 4)
-        ranges = Ranges(module, constants, options, policy, inputs, observed, bits)
         self.module, self.constants = module, constants
-        self.limits, self.frac = inputs.ranges, frac
-        self.phi: Phi = ranges.formats(frac, weight_frac)
+        self.limits, self.frac, self.phi = limits, phi.frac, phi
         lowering = Lowering(module, self.phi, options, RULES)
         self.secure = lowering.run()
         self.weights = encode_weights(constants, self.secure)
-        unit = 2.0**-frac
-        self.rounding = Rounding(unit, 2.0 ** -(min(frac, weight_frac) + 1))
+        unit = 2.0**-phi.frac
+        encoding = 2.0 ** -(min(phi.frac, phi.weight_frac) + 1)
+        self.rounding = Rounding(unit, encoding, ((1 << phi.coarse) - 1) * unit)
         self._index = {r: i for i, op in enumerate(self.secure.main.ops) for r in op.results}
         self._places: dict[Value, Value] = {}
         self._exact: dict[Value, Interval] = {}
         self._clamped = self._clamps(lowering)
-        self._unsure = _before_clamps(self.secure) if policy == "guarded" else frozenset()
+        self._unsure = _before_clamps(self.secure) if phi.policy == "guarded" else frozenset()
         form = forms(module.main).form
         for op in module.main.ops:
             for value in op.results:
@@ -130,6 +154,7 @@ class Subject:
         }
         self._reach |= {v: 2.0 ** self._clamp_bits(v) for v in self._clamped}
         self._ops = [op for op in module.main.ops if self._is_checked(op)]
+        self._ends = {op: ends[op] for op in self._ops if op in ends and self._is_sure(op)}
 
     def _clamp_bits(self, value: Value) -> int:
         """The clamp of a value."""
@@ -164,6 +189,10 @@ class Subject:
             return False
         # A product that is clamped behind its truncation may be anything.
         return not (self._unsure and op.results[0] in self._clamped)
+
+    def _is_sure(self, op: Op) -> bool:
+        """Whether no clamp is needed to keep the op's result in its range."""
+        return all(self._index[self._places[v]] not in self._unsure for v in op.results)
 
     def _value(self, value: Value, raw: Mapping[int, Array]) -> Array:
         """What a value of the model became, as real numbers."""
@@ -205,7 +234,7 @@ class Subject:
             Per lane, the largest share of an allowed error, and of a width.
         """
         done = fixed.simulate(self.secure, self.weights, inputs, rounding, seed, keep_raw=True)
-        lanes = next(iter(inputs.values())).shape[0]
+        lanes = lanes_of({n: x.shape for n, x in inputs.items()})
         share, used = np.zeros(lanes), np.zeros(lanes)
         found.inputs += sum(x.size for x in inputs.values())
         for overflow in done.overflows:
@@ -219,6 +248,11 @@ class Subject:
                 _raise(used, part)
         for op in self._ops:
             self._check(op, done.raw, inputs, found, share)
+        for op, (lo, hi) in self._ends.items():
+            have = self._value(op.results[0], done.raw)
+            if have.size and not (lo <= have.min() and have.max() <= hi):
+                found.outside += 1
+                self._note(found, f"beyond what is proved of {op.name} {op.loc}")
         return share, used
 
     def values(self, inputs: Inputs, rounding: str, seed: int) -> dict[Value, Array]:
@@ -281,9 +315,17 @@ class Subject:
         return np.array(sorted(found | {-x for x in found}))
 
 
+def lanes_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Rows of a batch that inputs of these shapes are; 1 where they are one input together."""
+    first = {s[0] if s else 1 for s in shapes.values()}
+    return first.pop() if len(first) == 1 else 1
+
+
 def _raise(most: Array, part: Array) -> None:
     """Keep the largest of every lane, of arrays that have the lanes first."""
-    if part.ndim and part.shape[0] == len(most):
+    if len(most) == 1:
+        most[0] = max(most[0], part.max(initial=0.0))
+    elif part.ndim and part.shape[0] == len(most):
         np.maximum(most, part.reshape(len(most), -1).max(axis=1, initial=0.0), out=most)
 
 

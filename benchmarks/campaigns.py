@@ -1,7 +1,9 @@
 """Tries to break what the range analysis proves.
 
 ``python -m benchmarks.campaigns --operator all --inputs 1000000`` feeds every tensor operator a
-million random and hostile numbers per format and policy, ``--network all`` small networks. Printed
+million random and hostile numbers per format and policy, ``--network all`` small networks, and
+``--model all --runs 1000`` pretrained models, in formats that the compiler chooses, a thousand
+inputs of which some are real, some hostile and half climb from the worst of these. Printed
 are: values outside their declared widths and results outside the bounds of their operator (there
 must be none; the exit code says so), the largest error in units and as a part of what is allowed,
 and how much of a declared width was used.
@@ -10,17 +12,21 @@ and how much of a declared width was used.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.campaign_models import pretrained
 from benchmarks.campaign_networks import NETWORKS, network
-from benchmarks.campaign_runs import ROUNDINGS, Found, Subject, climbed, drawn
+from benchmarks.campaign_runs import ROUNDINGS, Found, Subject, climbed, drawn, formatted, lanes_of
+from benchmarks.real_models import MODELS
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module, Value
 from mpcc.ir.ops import tensor
@@ -283,7 +289,7 @@ def subject(case: Case, frac: int, policy: str, lanes: int | None = None) -> Sub
             samples[0][f"x{i}"] = np.rint(small) if x.source == "whole" else small
             if x.source == "input":
                 limits[f"x{i}"] = (x.lo * GUARDED**2, x.hi * GUARDED**2)
-    return Subject(module, constants, limits, frac, case.weight_frac, policy, samples)
+    return formatted(module, constants, limits, frac, case.weight_frac, policy, samples)
 
 
 def _whole(subject: Subject) -> set[str]:
@@ -298,10 +304,18 @@ def _whole(subject: Subject) -> set[str]:
     }
 
 
-def attack(subject: Subject, numbers: int, seed: int = 0) -> Found:
+def attack(
+    subject: Subject, numbers: int, seed: int = 0, first: Sequence[Mapping[str, Array]] = ()
+) -> Found:
     """Feed at least so many numbers: half of them drawn, half climbing from the worst of these.
 
     A climb raises the share of an allowed error, or of a width, in turn.
+
+    Args:
+        subject: what is attacked.
+        numbers: at least so many.
+        seed: of what is drawn.
+        first: inputs to begin with.
     """
     rng, found = np.random.default_rng(seed), Found()
     shapes = {
@@ -309,24 +323,27 @@ def attack(subject: Subject, numbers: int, seed: int = 0) -> Found:
     }
     cuts, whole = subject.cuts(), _whole(subject)
     kept: dict[int, tuple[Array, dict[str, Array]]] = {}
-    turn = 0
+    lanes, turn = lanes_of(shapes), 0
 
     def run(inputs: dict[str, Array]) -> None:
         nonlocal turn
         scores = subject.run(inputs, ROUNDINGS[turn % len(ROUNDINGS)], turn, found)
         turn += 1
         for goal, score in enumerate(scores):
-            pool = inputs
+            # Rows of a batch, or all inputs together as one.
+            pool = inputs if lanes > 1 else {n: x[None] for n, x in inputs.items()}
             if goal in kept:
                 old, before = kept[goal]
                 score = np.concatenate([old, score])
-                pool = {n: np.concatenate([before[n], x]) for n, x in inputs.items()}
+                pool = {n: np.concatenate([before[n], x]) for n, x in pool.items()}
             best = np.argsort(-score, kind="stable")[:_PARENTS]
             kept[goal] = score[best], {n: x[best] for n, x in pool.items()}
 
     def grid(name: str) -> int:
         return 0 if name in whole else subject.frac
 
+    for inputs in first:
+        run(dict(inputs))
     while found.inputs < numbers / 2 or turn < len(ROUNDINGS):
         run({
             n: drawn(rng, s, subject.limits[n], grid(n), cuts) for n, s in shapes.items()
@@ -334,27 +351,30 @@ def attack(subject: Subject, numbers: int, seed: int = 0) -> Found:
     while found.inputs < numbers or turn < 2 * _CLIMB_ROUNDS:
         parents = kept[turn % 2][1]
         picks = np.random.default_rng(turn)
-        lanes = next(iter(shapes.values()))[0]
-        run({
-            n: climbed(picks, parents[n], lanes, subject.limits[n], grid(n)) for n in shapes
-        })  # fmt: skip
+        near = {n: climbed(picks, parents[n], lanes, subject.limits[n], grid(n)) for n in shapes}
+        run(near if lanes > 1 else {n: x[0] for n, x in near.items()})
     return found
 
 
-def _attacks(names: Sequence[str], policies: Sequence[str]) -> Iterator[tuple[str, int, str, Any]]:
+_Row = tuple[str, str, Callable[[], Subject | tuple[Subject, Sequence[Mapping[str, Array]]]]]
+"""Name, policy, and what makes a subject, maybe with inputs to begin with."""
+
+
+def _campaigns(options: argparse.Namespace) -> Iterator[_Row]:
+    def is_in(names: Sequence[str], *own: str) -> bool:
+        return names == ["all"] or any(name in names for name in own)
+
     for case in CASES:
-        if names != ["all"] and _short(case.op) not in names and case.name not in names:
-            continue
-        for frac in case.fracs:
-            for policy in policies:
-                yield case.name, frac, policy, lambda c=case, f=frac, p=policy: subject(c, f, p)
-
-
-def _networks(names: Sequence[str], policies: Sequence[str]) -> Iterator[tuple[str, int, str, Any]]:
-    for name in NETWORKS:
-        if names == ["all"] or name in names:
-            for policy in policies:
-                yield name, 10, policy, lambda n=name, p=policy: network(n, p)
+        if is_in(options.operator, _short(case.op), case.name):
+            for frac, policy in itertools.product(case.fracs, options.policy):
+                yield case.name, policy, partial(subject, case, frac, policy)
+    for known, names, make in (
+        (NETWORKS, options.network, network),
+        (MODELS, options.model, lambda name, policy: pretrained(MODELS[name], policy)),
+    ):
+        for name, policy in itertools.product(known, options.policy):
+            if is_in(names, name):
+                yield name, policy, partial(make, name, policy)
 
 
 def _line(name: str, frac: int, policy: str, found: Found, seconds: float) -> str:
@@ -379,21 +399,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000, help="numbers per campaign")
     parser.add_argument("--policy", nargs="*", default=["proved", "guarded"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", nargs="*", default=[], help=f"of {', '.join(MODELS)}, or all")
+    parser.add_argument("--runs", type=int, default=1000, help="inputs per pretrained model")
     options = parser.parse_args(arguments)
     print(HEADER, flush=True)
     failed = 0
-    rows = [*_attacks(options.operator, options.policy)]
-    rows += _networks(options.network, options.policy)
-    for name, frac, policy, made in rows:
+    rows = list(_campaigns(options))
+    for name, policy, make in rows:
         start = time.perf_counter()
         try:
-            target = made()
+            made = make()
         except (MpccError, NoFitError) as error:
-            print(
-                f"{name:22} {frac:3} {policy:8} refused: {str(error).splitlines()[0]}", flush=True
-            )
+            print(f"{name:22} {policy:12} refused: {str(error).splitlines()[0]}", flush=True)
             continue
-        found = attack(target, options.inputs, options.seed)
+        target, first = made if isinstance(made, tuple) else (made, ())
+        numbers = options.inputs
+        if first:
+            numbers = options.runs * sum(x.size for x in first[0].values())
+        found, frac = attack(target, numbers, options.seed, first), target.frac
         failed += not found.good
         print(_line(name, frac, policy, found, time.perf_counter() - start), flush=True)
     print(f"{failed} of {len(rows)} failed")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.campaign_runs import Found, Subject, climbed, drawn
+from benchmarks.campaign_runs import Found, climbed, drawn, formatted
 from benchmarks.campaigns import CASES, attack, main, subject
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module
@@ -133,7 +133,7 @@ def test_the_command(capsys):
 def test_a_network_is_checked_op_by_op():
     """Behind other operators too: a residual block."""
     module, constants = residual()
-    made = Subject(module, constants, {"x": (-4.0, 4.0)}, 12, 10)
+    made = formatted(module, constants, {"x": (-4.0, 4.0)}, 12, 10)
     assert attack(made, 20_000).good
 
 

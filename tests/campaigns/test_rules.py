@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.campaign_networks import NETWORKS, network
-from benchmarks.campaign_runs import Subject, drawn
+from benchmarks.campaign_runs import drawn, formatted
 from benchmarks.campaigns import attack
 from mpcc.ir.analysis.affine import MOST_SYMBOLS
 from mpcc.ir.analysis.ranges import Intervals
@@ -229,7 +229,7 @@ def test_forms_hold_what_random_programs_compute():
         for op in module.main.ops:
             with_forms.step(op)
             without.step(op)
-        made = Subject(module, constants, limits, 12, 12)
+        made = formatted(module, constants, limits, 12, 12)
         for value, bounds in with_forms.values.items():
             plain = without.values[value]
             assert (bounds.lo >= plain.lo - 1e-9 * (1 + np.abs(plain.lo))).all()

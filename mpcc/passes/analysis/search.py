@@ -266,7 +266,10 @@ class Search:
         while True:
             phi = self._offered(a, b, corrections)
             if phi is None:
-                raise self._no_precision(self._unfit)
+                phi = self._unpredicted()
+                if phi is None:
+                    raise self._no_precision(self._unfit)
+                return phi
             error = self._error(phi, _CHECK_SAMPLES)
             if error <= 1:
                 if self.choice is not None:
@@ -387,20 +390,45 @@ class Search:
             return MpccError(first)
         return MpccError(first, *unfit.diagnostics(_LARGER_NODE))
 
+    def _unpredicted(self) -> Phi | None:
+        """Formats that meet the budget though none were predicted to; None if there are none.
+
+        An error that falls faster than a unit does (of a logarithm of values that are few units
+        large) makes the corrections too large. So the finest formats are measured, and then those
+        on the way to them, halving it.
+        """
+        way = self._finer()
+        first, last = 0, len(way) - 1
+        if self._error(way[last], _CHECK_SAMPLES) > 1:
+            return None
+        while first < last:
+            middle = (first + last) // 2
+            if self._error(way[middle], _CHECK_SAMPLES) <= 1:
+                last = middle
+            else:
+                first = middle + 1
+        if self.attempts[-1].phi != way[last]:
+            self._error(way[last], _CHECK_SAMPLES)  # what is known of outputs is of these
+        return way[last]
+
     def _finest(self) -> Phi:
-        """The formats of most digits that fit, by turns where they are worth most."""
+        """The formats of most digits that fit."""
+        return self._finer()[-1]
+
+    def _finer(self) -> list[Phi]:
+        """From those that fit to those of most digits, one by turns where it is worth most."""
         fitting = [v for v in self._fitting.values() if isinstance(v, Phi)]
-        best = max(fitting, key=lambda phi: phi.frac + phi.weight_frac)
+        way = [max(fitting, key=lambda phi: phi.frac + phi.weight_frac)]
         a, b = self._slopes
         while True:
-            frac, weight_frac = best.frac, best.weight_frac
+            frac, weight_frac = way[-1].frac, way[-1].weight_frac
             steps = [(frac + 1, weight_frac), (frac, weight_frac + 1)]
             steps.sort(key=lambda p: a * 2.0 ** -p[0] + b * 2.0 ** -p[1])
             found = (self._fit(*p) for p in steps if max(p) <= _MOST)
             more = next((phi for phi in found if isinstance(phi, Phi)), None)
             if more is None:
-                return best
-            best = more
+                return way
+            way.append(more)
 
     def _no_room(self) -> MpccError:
         # The first search ended with the fewest bits of all, one of which did not fit.
