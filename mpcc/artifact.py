@@ -29,6 +29,8 @@ from mpcc.files import (
     Create,
     atomic_files,
     atomic_write,
+    json_bytes,
+    load_json,
     looks_like,
     public_arrays,
     public_bytes,
@@ -93,8 +95,6 @@ _ROWS = "rows"
 _DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
 """Of outputs that are no numbers; the others have no field ``dtype``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAX_DEPTH = 32
-"""Of JSON; what is written here has fewer than ten levels."""
 
 Words = npt.NDArray[Any]
 
@@ -119,59 +119,6 @@ def _read(path: Path | str, limit: int, what: str) -> bytes:
     if size > limit:
         raise MpccError.of("E-file-size", f"the {what} has more than {limit} bytes", str(path))
     return b"".join(parts)
-
-
-def _plain(value: Any) -> Any:
-    """Scalars and arrays of numpy as JSON values."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-def _json_bytes(value: Any) -> bytes:
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
-    return (text + "\n").encode()
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a key is given twice")
-    return table
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether JSON is nested more than ``_MAX_DEPTH`` deep; what walks it may recurse."""
-    level = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return bool(level)
-
-
-def _load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
-    """A JSON object; no duplicate keys, no NaN, not nested deeply."""
-    try:
-        value = json.loads(
-            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
-        )
-    except RecursionError:
-        raise MpccError.of(code, "nested too deeply", where) from None
-    except ValueError as error:
-        raise MpccError.of(code, f"not JSON: {error}", where) from None
-    if not isinstance(value, dict):
-        raise MpccError.of(code, "not a JSON object", where)
-    if _is_deep(value):
-        raise MpccError.of(code, "nested too deeply", where)
-    return value
 
 
 # --- the artifact --------------------------------------------------------------------------------
@@ -238,7 +185,7 @@ class Artifact:
             "tensor.mpcc": print_module(tensor_module).encode(),
             "secure.mpcc": print_module(secure_module).encode(),
             "program.pb": program,
-            "cost.json": _json_bytes(cost),
+            "cost.json": json_bytes(cost),
         }
         if public:
             entries[_PUBLIC] = public_bytes(public)
@@ -268,9 +215,9 @@ class Artifact:
             manifest["local"] = [{key: i[key] for key in _LOCAL_FIELDS} for i in local]
         if after:
             manifest["after"] = list(after)
-        data = _json_bytes(manifest)
+        data = json_bytes(manifest)
         # What load would refuse is not written; both see the same values.
-        checked = _check_manifest(_load_json(data, "E-artifact-manifest", "manifest.json"), "")
+        checked = _check_manifest(load_json(data, "E-artifact-manifest", "manifest.json"), "")
         return cls(checked, {"manifest.json": data, **entries})
 
     @classmethod
@@ -288,7 +235,7 @@ class Artifact:
         """
         entries = _unzip(data, source)
         where = f"{source}, manifest.json"
-        manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
+        manifest = load_json(entries["manifest.json"], "E-artifact-manifest", where)
         _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
         manifest = _check_manifest(manifest, where)
         if set(entries) != {"manifest.json", *manifest["entries"]}:
@@ -473,13 +420,13 @@ class Artifact:
     @cached_property
     def cost(self) -> dict[str, Any]:
         """The prediction that was written at compile time."""
-        return _load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
+        return load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
 
     @property
     def odd_entries(self) -> list[str]:
         """JSON entries that are not in the form in which they are written: they may say more."""
         made = {"manifest.json": self._manifest, "cost.json": self.cost}
-        return [name for name, value in made.items() if _json_bytes(value) != self._entries[name]]
+        return [name for name, value in made.items() if json_bytes(value) != self._entries[name]]
 
     @property
     def is_odd_file(self) -> bool:
@@ -780,13 +727,13 @@ def load_weights(path: Path | str, program_sha256: str) -> Weights:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= size <= min(len(data) - 8, _MAX_WEIGHTS_HEADER):
         raise MpccError.of("E-weights", "not a safetensors file", str(path))
-    header = _load_json(data[8 : 8 + size].rstrip(b" "), "E-weights", str(path))
+    header = load_json(data[8 : 8 + size].rstrip(b" "), "E-weights", str(path))
     metadata = header.get("__metadata__")
     text = metadata.get("mpcc") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise MpccError.of("E-weights", "not a weights file of mpcc", str(path))
     # JSON may escape half a surrogate pair; what cannot be decoded again is refused.
-    binding = _load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
+    binding = load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
     one = binding.get("format") == _WEIGHTS_ONE and type(binding["format"]) is int
     if not one:
         _check_version(binding, WEIGHTS_FORMAT, "weights file", "E-weights-version", str(path))
@@ -814,9 +761,9 @@ def save_private(path: Path | str, report: Mapping[str, Any]) -> None:
 def write_private(create: Create, path: Path | str, report: Mapping[str, Any]) -> None:
     """The file of :func:`save_private` among others that appear together."""
     with create(path, mode=0o600) as file:
-        file.write(_json_bytes(report))
+        file.write(json_bytes(report))
 
 
 def load_private(path: Path | str) -> dict[str, Any]:
     """Read a private report."""
-    return _load_json(_read(path, 256 * _MIB, "private report"), "E-private", str(path))
+    return load_json(_read(path, 256 * _MIB, "private report"), "E-private", str(path))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, NoReturn, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ __all__ = [
     "Create",
     "atomic_files",
     "atomic_write",
+    "json_bytes",
+    "load_json",
     "looks_like",
     "public_arrays",
     "public_bytes",
@@ -187,3 +190,65 @@ def public_arrays(data: bytes, where: str) -> dict[str, Array]:
     if public_bytes(arrays) != data:
         raise refused("not in the form that is written: it may say more")
     return arrays
+
+
+_MAX_DEPTH = 32
+"""Of JSON; what is written here has fewer than ten levels."""
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of numpy as JSON values."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON with sorted keys; the same value gives the same bytes."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+    return (text + "\n").encode()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key is given twice")
+    return table
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether JSON is nested more than ``_MAX_DEPTH`` deep; what walks it may recurse."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
+def load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
+    """A JSON object; no duplicate keys, no NaN, not nested deeply.
+
+    Raises:
+        MpccError: of the given code, about the given place.
+    """
+    try:
+        value = json.loads(
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+    except RecursionError:
+        raise MpccError.of(code, "nested too deeply", where) from None
+    except ValueError as error:
+        raise MpccError.of(code, f"not JSON: {error}", where) from None
+    if not isinstance(value, dict):
+        raise MpccError.of(code, "not a JSON object", where)
+    if _is_deep(value):
+        raise MpccError.of(code, "nested too deeply", where)
+    return value
