@@ -22,7 +22,7 @@ from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir import budget
 from mpcc.ir.core import Function, Module, Op
 from mpcc.ir.interp import real
-from mpcc.ir.local import as_module
+from mpcc.ir.local import as_module, shown
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import OWNER_PLACES
 
@@ -49,7 +49,7 @@ def after_rows(module: Module) -> list[tuple[str, str, str]]:
     for owner, function in after_functions(module).items():
         for op in function.walk(tensor.Output.name):
             steps = [step.name.partition(".")[2] for step in _chain(op)]
-            rows.append((owner, op.attrs["name"], ", ".join(reversed(steps))))
+            rows.append((owner, shown(op.attrs["name"]), ", ".join(reversed(steps))))
     return rows
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "local_rows",
     "prepared",
     "public_names",
+    "shown",
 ]
 
 Array = npt.NDArray[Any]
@@ -68,9 +69,14 @@ def public_names(module: Module) -> list[str]:
     return sorted({op.attrs["name"] for f in functions for op in f.walk(tensor.Weight.name)})
 
 
+def shown(name: str) -> str:
+    """A name from a file as it may reach a terminal."""
+    return name if name.isprintable() else repr(name)
+
+
 def described(function: Function) -> str:
     """What an owner computes of what, for people: ``slice, maxpool of image``."""
-    names = [op.attrs["name"] for op in function.walk(tensor.Input.name)]
+    names = [shown(op.attrs["name"]) for op in function.walk(tensor.Input.name)]
     sources = (tensor.Input, tensor.Weight, tensor.Output)
     steps = [op.name.partition(".")[2] for op in function.ops if op.definition not in sources]
     return f"{', '.join(dict.fromkeys(steps))} of {', '.join(names)}"

@@ -124,6 +124,13 @@ def test_an_owner_that_reads_other_inputs_than_announced_is_refused(tokens):
         assert "E-verify-interface" in codes(lie)
 
 
+def test_names_from_files_reach_no_terminal_as_they_are(tokens):
+    lie = changed(tokens.artifact, ('name = "ids"', 'name = "\\u001b[2J"'))
+    shown = verify_artifact(lie).disclosed["computed by owners before sharing"]
+    assert "\\x1b" in shown["client"]
+    assert "\x1b" not in shown["client"]
+
+
 def test_unknown_operators_are_not_read(tokens):
     entries = entries_of(tokens.artifact)
     text = entries["tensor.mpcc"].decode().replace("tensor.lookup(", "tensor.send(")
