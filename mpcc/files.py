@@ -166,7 +166,7 @@ def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 def public_bytes(arrays: Mapping[str, Array]) -> bytes:
     """Arrays by name as binary32 in the safetensors format; the same arrays give the same bytes."""
-    words = {name: np.ascontiguousarray(arrays[name], "<f4") for name in sorted(arrays)}
+    words = {name: np.asarray(arrays[name], "<f4", order="C") for name in sorted(arrays)}
     data: bytes = safetensors.numpy.save(words)
     return data
 
