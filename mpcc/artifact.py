@@ -14,7 +14,7 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,11 +25,22 @@ import safetensors
 import safetensors.numpy
 
 from mpcc.errors import MpccError
-from mpcc.files import Create, atomic_files, atomic_write, looks_like
+from mpcc.files import (
+    Create,
+    atomic_files,
+    atomic_write,
+    json_bytes,
+    load_json,
+    looks_like,
+    public_arrays,
+    public_bytes,
+)
+from mpcc.ir.after import finished
 from mpcc.ir.calls import called
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
 from mpcc.ir.limits import MAX_PROGRAM_BYTES, MAX_RANK
+from mpcc.ir.local import local_functions
 from mpcc.ir.ops import secure, tensor
 from mpcc.ir.phi import PUBLIC_OPTIONS, FormatOptions, Phi
 from mpcc.ir.text import parse_module, print_module
@@ -80,13 +91,15 @@ _MAX_WEIGHTS = 64 * 1024 * _MIB
 _MAX_WEIGHTS_HEADER = 64 * _MIB
 _INPUT_FIELDS = ("name", "shape", "owner", "lo", "hi")
 _OUTPUT_FIELDS = ("name", "shape", "owner")
+_LOCAL_FIELDS = (*_INPUT_FIELDS, "whole")
+_PUBLIC = "public.safetensors"
+"""An entry behind the others: the public weights that owners compute with, where there are any."""
+_MAX_PUBLIC = 512 * _MIB
 _ROWS = "rows"
 """Of inputs that are shared as one-hot rows along their last axis: how many places these have."""
 _DTYPES: Mapping[str, type[np.generic]] = {"bool": np.bool_, "i64": np.int64}
 """Of outputs that are no numbers; the others have no field ``dtype``."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAX_DEPTH = 32
-"""Of JSON; what is written here has fewer than ten levels."""
 
 Words = npt.NDArray[Any]
 
@@ -111,59 +124,6 @@ def _read(path: Path | str, limit: int, what: str) -> bytes:
     if size > limit:
         raise MpccError.of("E-file-size", f"the {what} has more than {limit} bytes", str(path))
     return b"".join(parts)
-
-
-def _plain(value: Any) -> Any:
-    """Scalars and arrays of numpy as JSON values."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-def _json_bytes(value: Any) -> bytes:
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
-    return (text + "\n").encode()
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a key is given twice")
-    return table
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether JSON is nested more than ``_MAX_DEPTH`` deep; what walks it may recurse."""
-    level = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return bool(level)
-
-
-def _load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
-    """A JSON object; no duplicate keys, no NaN, not nested deeply."""
-    try:
-        value = json.loads(
-            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
-        )
-    except RecursionError:
-        raise MpccError.of(code, "nested too deeply", where) from None
-    except ValueError as error:
-        raise MpccError.of(code, f"not JSON: {error}", where) from None
-    if not isinstance(value, dict):
-        raise MpccError.of(code, "not a JSON object", where)
-    if _is_deep(value):
-        raise MpccError.of(code, "nested too deeply", where)
-    return value
 
 
 # --- the artifact --------------------------------------------------------------------------------
@@ -199,6 +159,9 @@ class Artifact:
         version: str,
         formats: Mapping[str, Any] | None = None,
         owners: Sequence[str] = OWNER_PLACES,
+        local: Sequence[Mapping[str, Any]] = (),
+        after: Sequence[str] = (),
+        public: Mapping[str, Words] | None = None,
     ) -> Artifact:
         """An artifact; the same arguments give the same bytes.
 
@@ -218,13 +181,19 @@ class Artifact:
             formats: options that the formats were chosen with, ``FormatOptions.public()``; by
                 default those of ``FormatOptions()``.
             owners: places that hold inputs, weights or outputs.
+            local: per input of a function of an owner in ``tensor_module``: ``name``, ``shape``,
+                ``owner``, ``lo``, ``hi``, and ``whole`` if it takes whole numbers only.
+            after: names of outputs that their owners finish.
+            public: float32 arrays of the public weights of owners' functions, by name.
         """
         entries = {
             "tensor.mpcc": print_module(tensor_module).encode(),
             "secure.mpcc": print_module(secure_module).encode(),
             "program.pb": program,
-            "cost.json": _json_bytes(cost),
+            "cost.json": json_bytes(cost),
         }
+        if public:
+            entries[_PUBLIC] = public_bytes(public)
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()}
         manifest: dict[str, Any] = {
             "format": format_of(secure_module),
@@ -247,9 +216,13 @@ class Artifact:
             ],
             "entries": hashes,
         }
-        data = _json_bytes(manifest)
+        if local:
+            manifest["local"] = [{key: i[key] for key in _LOCAL_FIELDS} for i in local]
+        if after:
+            manifest["after"] = list(after)
+        data = json_bytes(manifest)
         # What load would refuse is not written; both see the same values.
-        checked = _check_manifest(_load_json(data, "E-artifact-manifest", "manifest.json"), "")
+        checked = _check_manifest(load_json(data, "E-artifact-manifest", "manifest.json"), "")
         return cls(checked, {"manifest.json": data, **entries})
 
     @classmethod
@@ -267,10 +240,12 @@ class Artifact:
         """
         entries = _unzip(data, source)
         where = f"{source}, manifest.json"
-        manifest = _load_json(entries["manifest.json"], "E-artifact-manifest", where)
+        manifest = load_json(entries["manifest.json"], "E-artifact-manifest", where)
         if manifest.get("format") != _WITHOUT_CALLS:
             _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
         manifest = _check_manifest(manifest, where)
+        if set(entries) != {"manifest.json", *manifest["entries"]}:
+            raise MpccError.of("E-artifact-manifest", "it names other entries", where)
         for name, digest in manifest["entries"].items():
             if hashlib.sha256(entries[name]).hexdigest() != digest:
                 raise MpccError.of(
@@ -284,7 +259,7 @@ class Artifact:
         """The zip file: fixed order, timestamps and attributes."""
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as file:
-            for name in _LIMITS:
+            for name in self._entries:
                 info = zipfile.ZipInfo(name, _EPOCH)
                 info.create_system = 3
                 info.external_attr = 0o100644 << 16
@@ -366,12 +341,62 @@ class Artifact:
         return list(self._manifest["inputs"])
 
     @property
+    def local_inputs(self) -> list[dict[str, Any]]:
+        """Inputs of functions of owners, of which others are computed before these are shared.
+
+        Per input: name, shape, owner, lo, hi; whole if it takes whole numbers only.
+        """
+        return list(self._manifest.get("local", ()))
+
+    @property
+    def finished_outputs(self) -> list[str]:
+        """Names of outputs of which the program opens scores, and their owners make the answer."""
+        return list(self._manifest.get("after", ()))
+
+    @property
+    def given_inputs(self) -> list[dict[str, Any]]:
+        """What a run is given: :attr:`inputs` with those that are computed replaced by their own.
+
+        Those of whole numbers have ``whole``, those of numbers of rows ``rows``.
+        """
+        local = self.local_inputs
+        if not local:
+            return self.inputs
+        functions = local_functions(self.tensor_module).values()
+        made = {op.attrs["name"] for f in functions for op in f.walk(tensor.Output.name)}
+        return [*local, *(port for port in self.inputs if port["name"] not in made)]
+
+    @cached_property
+    def public_weights(self) -> dict[str, Words]:
+        """Public weights of functions of owners, float32 by name; of a file that is not trusted.
+
+        Raises:
+            MpccError: ``E-artifact-public``: they are damaged, or not those of the functions.
+        """
+        data = self._entries.get(_PUBLIC)
+        arrays = {} if data is None else public_arrays(data, _PUBLIC)
+        wanted = {
+            op.attrs["name"]: op.attrs["shape"]
+            for function in local_functions(self.tensor_module).values()
+            for op in function.walk(tensor.Weight.name)
+        }
+        if {n: a.shape for n, a in arrays.items()} != wanted:
+            what = "not the public weights of the owners' functions"
+            raise MpccError.of("E-artifact-public", what, _PUBLIC, "compile the model again")
+        return arrays
+
+    @property
     def outputs(self) -> list[dict[str, Any]]:
         """Per output: name, shape, owner; dtype of truth values and positions."""
         return list(self._manifest["outputs"])
 
     def decoded(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Revealed numbers by output name, in the model's dtypes and the manifest's order."""
+        """Revealed numbers by output name, in the model's dtypes and the manifest's order.
+
+        What the owners of outputs compute after the reveal is done.
+        """
+        if self.finished_outputs:
+            outputs = finished(self.tensor_module, outputs)
         dtypes = {port["name"]: _DTYPES.get(port.get("dtype", "")) for port in self.outputs}
         return {
             name: outputs[name] if dtype is None else outputs[name].astype(dtype)
@@ -401,13 +426,13 @@ class Artifact:
     @cached_property
     def cost(self) -> dict[str, Any]:
         """The prediction that was written at compile time."""
-        return _load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
+        return load_json(self._entries["cost.json"], "E-artifact-cost", "cost.json")
 
     @property
     def odd_entries(self) -> list[str]:
         """JSON entries that are not in the form in which they are written: they may say more."""
         made = {"manifest.json": self._manifest, "cost.json": self.cost}
-        return [name for name, value in made.items() if _json_bytes(value) != self._entries[name]]
+        return [name for name, value in made.items() if json_bytes(value) != self._entries[name]]
 
     @property
     def is_odd_file(self) -> bool:
@@ -460,13 +485,15 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
         refuse("is a zip64 file")
     here, entries_in_all, size = struct.unpack("<8x2HI6x", end)
     entries_wanted = f"must have exactly the entries {', '.join(_LIMITS)}"
-    if not here == entries_in_all == len(_LIMITS) or size > _MAX_DIRECTORY:
+    more = here == len(_LIMITS) + 1
+    limits = {**_LIMITS, _PUBLIC: _MAX_PUBLIC} if more else _LIMITS
+    if not here == entries_in_all == len(limits) or size > _MAX_DIRECTORY:
         refuse(entries_wanted)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             infos = file.infolist()
             names = [info.filename for info in infos]
-            if names != list(_LIMITS):
+            if names != list(limits):
                 refuse(entries_wanted)
             if file.comment or infos[0].header_offset:
                 refuse("has data beside its entries")
@@ -478,11 +505,11 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
                     zipfile.ZIP_DEFLATED,
                 ):
                     refuse("is encrypted or packed in an unknown way", name)
-                if info.file_size > _LIMITS[name]:
-                    refuse(f"has more than {_LIMITS[name]} bytes", name)
+                if info.file_size > limits[name]:
+                    refuse(f"has more than {limits[name]} bytes", name)
                 # The sizes in the file may lie, so reading is bounded too.
                 with file.open(info) as entry:
-                    content = entry.read(_LIMITS[name] + 1)
+                    content = entry.read(limits[name] + 1)
                 if len(content) != info.file_size:
                     refuse("has another size than announced", name)
                 entries[name] = content
@@ -566,7 +593,10 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         "outputs",
         "entries",
     }
-    need(set(manifest) == fields, "a field, or the format that knows the fields given,")
+    need(
+        set(manifest) - {"local", "after"} == fields,
+        "a field, or the format that knows the fields given,",
+    )
     for key in ("mpcc", "protocol"):
         need(_is_name(manifest[key]), key)
     for key in ("places", "owners"):
@@ -590,7 +620,7 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
     )
     entries = manifest["entries"]
     need(isinstance(entries, dict) and list(entries) == sorted(entries), "entries")
-    need(set(entries) == set(_LIMITS) - {"manifest.json"}, "entries")
+    need(set(entries) - {_PUBLIC} == set(_LIMITS) - {"manifest.json"}, "entries")
     need(all(_is_hash(h) for h in entries.values()), "entries")
     need(manifest["program_sha256"] == entries["program.pb"], "program_sha256")
     for key, known in (("inputs", _INPUT_FIELDS), ("outputs", _OUTPUT_FIELDS)):
@@ -609,7 +639,28 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
             need(all(_is_number(item[bound]) for bound in set(known) & {"lo", "hi"}), key)
         names = [item["name"] for item in manifest[key]]
         need(len(set(names)) == len(names), key)
+    _check_local_fields(manifest, need)
     return manifest
+
+
+def _check_local_fields(manifest: dict[str, Any], need: Callable[[bool, str], None]) -> None:
+    """What functions of owners take and give: fields of the right kinds, names of their own."""
+    if "after" in manifest:
+        names = manifest["after"]
+        need(isinstance(names, list) and len(names) > 0, "after")
+        need(all(_is_name(name) for name in names) and len(set(names)) == len(names), "after")
+    if "local" not in manifest:
+        return
+    local = manifest["local"]
+    need(isinstance(local, list) and len(local) > 0, "local")
+    for item in local:
+        need(isinstance(item, dict) and set(item) == set(_LOCAL_FIELDS), "local")
+        need(_is_name(item["name"]) and _is_shape(item["shape"]), "local")
+        need(isinstance(item["owner"], str) and item["owner"] in manifest["owners"], "local")
+        need(_is_number(item["lo"]) and _is_number(item["hi"]), "local")
+        need(isinstance(item["whole"], bool), "local")
+    names = [item["name"] for item in (*local, *manifest["inputs"])]
+    need(len(set(names)) == len(names), "local")
 
 
 # --- the owner's files ---------------------------------------------------------------------------
@@ -687,13 +738,13 @@ def load_weights(path: Path | str, program_sha256: str) -> Weights:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= size <= min(len(data) - 8, _MAX_WEIGHTS_HEADER):
         raise MpccError.of("E-weights", "not a safetensors file", str(path))
-    header = _load_json(data[8 : 8 + size].rstrip(b" "), "E-weights", str(path))
+    header = load_json(data[8 : 8 + size].rstrip(b" "), "E-weights", str(path))
     metadata = header.get("__metadata__")
     text = metadata.get("mpcc") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise MpccError.of("E-weights", "not a weights file of mpcc", str(path))
     # JSON may escape half a surrogate pair; what cannot be decoded again is refused.
-    binding = _load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
+    binding = load_json(text.encode(errors="surrogatepass"), "E-weights", str(path))
     one = binding.get("format") == _WEIGHTS_ONE and type(binding["format"]) is int
     if not one:
         _check_version(binding, WEIGHTS_FORMAT, "weights file", "E-weights-version", str(path))
@@ -721,9 +772,9 @@ def save_private(path: Path | str, report: Mapping[str, Any]) -> None:
 def write_private(create: Create, path: Path | str, report: Mapping[str, Any]) -> None:
     """The file of :func:`save_private` among others that appear together."""
     with create(path, mode=0o600) as file:
-        file.write(_json_bytes(report))
+        file.write(json_bytes(report))
 
 
 def load_private(path: Path | str) -> dict[str, Any]:
     """Read a private report."""
-    return _load_json(_read(path, 256 * _MIB, "private report"), "E-private", str(path))
+    return load_json(_read(path, 256 * _MIB, "private report"), "E-private", str(path))

@@ -160,7 +160,7 @@ def _measure(program: _Program) -> _Measured:
         max_error=1.0,
         ring=program.ring,
     )
-    compiled = api.compile(program.model(), options=CompileOptions(formats=formats))
+    compiled = api.compile(program.model(), options=CompileOptions(formats=formats, local="none"))
     x = np.random.default_rng(1).uniform(-2.0, 2.0, program.shape).astype(np.float32)
     with tempfile.TemporaryDirectory(prefix="mpcc-calibrate-") as directory:
         path = Path(directory) / "trace.json"

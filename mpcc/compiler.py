@@ -21,10 +21,12 @@ from mpcc import cost as costs
 from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
+from mpcc.ir.after import after_rows
 from mpcc.ir.calls import called
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.local import local_rows, public_names
 from mpcc.ir.ops import tensor
-from mpcc.ir.phi import Phi
+from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.options import CompileOptions, calibration_samples, check_batches, check_writable
 from mpcc.owner_report import agreement_lines
 from mpcc.version import VERSION
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from mpcc.ir.core import Module
     from mpcc.passes.analyse import Analysis
     from mpcc.passes.base import Checkpoint
+    from mpcc.passes.partition import LocalInput
     from mpcc.passes.rules.patterns import Found
 
 __all__ = ["Batches", "Compiled", "batch_path", "compile", "output_paths", "phi_of"]
@@ -105,6 +108,15 @@ class Compiled:
         )
         for port in self.artifact.inputs:
             table.add_row(f"input {port['name']}", f"enforced range [{port['lo']}, {port['hi']}]")
+        if "public" in owned:
+            table.add_row(
+                "public weights", "products with them send nothing but for their truncations"
+            )
+        for owner, text in local_rows(self.artifact.tensor_module):
+            table.add_row(f"{owner} computes", f"{text}, before sharing")
+        for owner, name, steps in after_rows(self.artifact.tensor_module):
+            text = f"{steps} of {name}, after the reveal: it learns the scores"
+            table.add_row(f"{owner} computes", text)
         error = max(self.private["measured_error"].values(), default=0.0)
         table.add_row(
             "error",
@@ -338,6 +350,9 @@ class _Model:
         samples: calibration data as inputs of the model.
         checkpoint: of all its stages.
         patterns: functions that were recognised by the values of constants.
+        formats: options of the formats, with ranges of what owners hand over.
+        given: inputs of which owners compute what is shared.
+        alone: outputs that one owner could compute from its own data and public values.
     """
 
     size: int | None
@@ -347,6 +362,9 @@ class _Model:
     samples: Sequence[Mapping[str, Array]]
     checkpoint: Checkpoint
     patterns: Sequence[Found] = ()
+    formats: FormatOptions = field(default_factory=FormatOptions)
+    given: Sequence[LocalInput] = ()
+    alone: Sequence[str] = ()
 
     def disclosed(self) -> Iterator[Disclosed]:
         """Constants of the model that everybody learns."""
@@ -469,14 +487,33 @@ class _Compiler:
         samples: Sequence[Mapping[str, Array]] = ()
         if calibration is not None:
             samples = calibration_samples(calibration, shapes, imported.batched)
-        return _Model(size, imported, module, constants, samples, checkpoint, patterns)
+        model = _Model(size, imported, module, constants, samples, checkpoint, patterns)
+        return self.divide(model)
+
+    def divide(self, model: _Model) -> _Model:
+        """What owners of inputs compute themselves leaves @main; samples are prepared by it."""
+        from mpcc.ir.local import prepared
+        from mpcc.passes import pipeline
+        from mpcc.passes.base import Manager
+        from mpcc.passes.partition import alone, prepare_formats
+
+        module, formats = model.module, self.options.formats
+        names = tuple(alone(module.main))
+        passes = pipeline.to_owners(self.options.reveal_logits, self.options.local != "none")
+        module = Manager(passes, model.checkpoint).run(module)
+        with model.checkpoint.timed("prepare-samples"):
+            formats, given = prepare_formats(module, model.constants, formats, bool(model.samples))
+            samples = [prepared(module, model.constants, sample) for sample in model.samples]
+        return replace(
+            model, module=module, formats=formats, samples=samples, given=given, alone=names
+        )
 
     def analyse(self, model: _Model) -> Analysis:
         """Choose the number formats."""
         from mpcc.passes.analyse import analyse
         from mpcc.passes.declared_formats import analyse_declared
 
-        formats = self.options.formats
+        formats = model.formats
         choose = analyse_declared if formats.disclose == "none" else analyse
         self.tell(model.size, "choosing number formats")
         with model.checkpoint.timed("analyse"):
@@ -495,7 +532,7 @@ class _Compiler:
         """The formats of one batch size for another, and the errors that they have there."""
         from mpcc.passes.analysis.batches import Batch, formats_of_batch, measure_batch
 
-        formats = self.options.formats
+        formats = base.formats
         known, new = (Batch(m.size or 1, m.module, m.constants, m.samples) for m in (base, other))
         self.tell(other.size, "checking number formats")
         with other.checkpoint.timed("analyse"):
@@ -518,7 +555,7 @@ class _Compiler:
             module = Manager(pipeline.PUBLISH, checkpoint).run(module)
 
         self.tell(model.size, "building the fixed-point program")
-        secure = Manager(pipeline.to_secure(phi, chosen.formats), checkpoint).run(module)
+        secure = Manager(pipeline.to_secure(phi, model.formats), checkpoint).run(module)
 
         self.tell(model.size, "lowering to the parties")
         to_party = pipeline.to_party(lambda level: lower_program(level, self.protocol).party)
@@ -533,6 +570,7 @@ class _Compiler:
             names = [op.attrs["name"] for op in module.main.walk(tensor.Weight.name)]
             constants = {n: model.constants[checkpoint.renamed.get(n, n)] for n in names}
             weights = encode_weights(constants, secure)
+        public = {n: model.constants[checkpoint.renamed.get(n, n)] for n in public_names(module)}
         imported = model.imported
         artifact = Artifact.create(
             tensor_module=module,
@@ -540,14 +578,18 @@ class _Compiler:
             program=program,
             protocol=self.protocol.name,
             phi=phi.public(),
-            formats=chosen.formats.public(),
+            formats=model.formats.public(),
             disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in model.disclosed())),
             inputs=[op.attrs for op in secure.main.walk("secure.input")],
             outputs=[asdict(port) for port in imported.outputs],
             # Networks that everybody knows: the user's own is not a matter of the program.
             cost=report.cost.to_json([costs.PROFILES["lan"], costs.PROFILES["wan"]]),
             version=VERSION,
+            local=[asdict(port) for port in model.given],
+            after=[name for _, name, _ in after_rows(module)],
+            public=public,
         )
+        notes = (*notes, *_local_notes(model))
         return Compiled(artifact, weights, private, report, notes, tuple(checkpoint.seconds))
 
 
@@ -558,6 +600,29 @@ def looks_up(module: Module) -> bool:
         tensor.looked_up(main, op) or tensor.input_range(main, op) is not None
         for op in main.walk(tensor.Input.name)
     )
+
+
+def _local_notes(model: _Model) -> list[str]:
+    """What is said of owners' own work."""
+    from mpcc.passes.partition import ANY_RANGE
+
+    notes = []
+    for name in model.alone:
+        notes.append(
+            f"output {name} depends on one owner's inputs and public values alone: that owner can "
+            "compute it without anybody (the parties compute it here)"
+        )
+    for port in model.given:
+        if (port.lo, port.hi) == ANY_RANGE:
+            notes.append(
+                f"input {port.name}: any numbers; what its owner makes of them has ranges from "
+                "calibration, which the owner's library enforces (--input-range declares one)"
+            )
+        elif not port.whole:
+            notes.append(
+                f"input {port.name}: its owner's library enforces [{port.lo:g}, {port.hi:g}]"
+            )
+    return notes
 
 
 def _check_weights(

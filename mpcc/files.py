@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, NoReturn, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
 
 from mpcc.errors import MpccError
 
-__all__ = ["Create", "atomic_files", "atomic_write", "looks_like"]
+__all__ = [
+    "Create",
+    "atomic_files",
+    "atomic_write",
+    "json_bytes",
+    "load_json",
+    "looks_like",
+    "public_arrays",
+    "public_bytes",
+]
+
+Array: TypeAlias = npt.NDArray[Any]
 
 Create: TypeAlias = Callable[..., AbstractContextManager[IO[bytes]]]
 """``create(path, mode=0o644)``: a binary file to write, of :func:`atomic_files`."""
@@ -145,3 +162,93 @@ def atomic_write(path: Path | str, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """
     with atomic_files() as create, create(path, mode) as file:
         yield file
+
+
+def public_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """Arrays by name as binary32 in the safetensors format; the same arrays give the same bytes."""
+    words = {name: np.asarray(arrays[name], "<f4", order="C") for name in sorted(arrays)}
+    data: bytes = safetensors.numpy.save(words)
+    return data
+
+
+def public_arrays(data: bytes, where: str) -> dict[str, Array]:
+    """What :func:`public_bytes` wrote, from bytes that are not trusted.
+
+    Raises:
+        MpccError: ``E-artifact-public``: damaged, no finite numbers, or in another form.
+    """
+
+    def refused(what: str) -> MpccError:
+        return MpccError.of("E-artifact-public", what, where, "compile the model again")
+
+    try:
+        arrays: dict[str, Array] = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise refused(f"damaged: {error}") from None
+    if any(a.dtype != np.float32 or not bool(np.isfinite(a).all()) for a in arrays.values()):
+        raise refused("weights are finite binary32 numbers")
+    if public_bytes(arrays) != data:
+        raise refused("not in the form that is written: it may say more")
+    return arrays
+
+
+_MAX_DEPTH = 32
+"""Of JSON; what is written here has fewer than ten levels."""
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of numpy as JSON values."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as indented JSON with sorted keys; the same value gives the same bytes."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, default=_plain)
+    return (text + "\n").encode()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a key is given twice")
+    return table
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether JSON is nested more than ``_MAX_DEPTH`` deep; what walks it may recurse."""
+    level = [value]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
+
+
+def load_json(data: bytes, code: str, where: str) -> dict[str, Any]:
+    """A JSON object; no duplicate keys, no NaN, not nested deeply.
+
+    Raises:
+        MpccError: of the given code, about the given place.
+    """
+    try:
+        value = json.loads(
+            data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique
+        )
+    except RecursionError:
+        raise MpccError.of(code, "nested too deeply", where) from None
+    except ValueError as error:
+        raise MpccError.of(code, f"not JSON: {error}", where) from None
+    if not isinstance(value, dict):
+        raise MpccError.of(code, "not a JSON object", where)
+    if _is_deep(value):
+        raise MpccError.of(code, "nested too deeply", where)
+    return value

@@ -17,6 +17,7 @@ from mpcc.ir.phi import FormatOptions
 
 __all__ = [
     "DEBUG_VARIABLES",
+    "LOCAL",
     "CompileOptions",
     "OpenShape",
     "calibration_samples",
@@ -39,6 +40,9 @@ OpenShape: TypeAlias = tuple[int | None, ...]
 
 _MAX_SIZE = 2**31 - 1
 """Largest size of a dimension."""
+
+LOCAL = ("auto", "none")
+"""Whether owners of inputs compute anything before they share."""
 
 DEBUG_VARIABLES = {
     "MPCC_ISA": "forces the native kernels' instruction set: scalar, avx2, avx512 or amx",
@@ -63,6 +67,10 @@ class CompileOptions:
             in the simulator with random coins, on the calibration data or, without any, on random
             inputs; what a decision is: :mod:`mpcc.passes.analysis.contract`. None asks for nothing.
         signature: of a SavedModel, the function to compile; ``serving_default`` if empty.
+        local: ``auto``: owners of inputs compute themselves what is cheaper so, before they share
+            (:mod:`mpcc.passes.partition`); ``none``: they share the model's inputs as they are.
+        reveal_logits: whether owners of outputs may learn the scores before a last softmax or
+            sigmoid, which they compute themselves then.
     """
 
     shapes: Mapping[str, OpenShape] = field(default_factory=dict)
@@ -73,8 +81,16 @@ class CompileOptions:
     keep_names: bool = False
     min_agreement: float | None = None
     signature: str = ""
+    local: str = "auto"
+    reveal_logits: bool = False
 
     def __post_init__(self) -> None:
+        if self.local not in LOCAL:
+            raise MpccError.of(
+                "E-option-local",
+                f"what owners compute can be {' or '.join(LOCAL)}, not {self.local!r}",
+                "--local",
+            )
         if self.weights not in ("secret", "public"):
             raise MpccError.of(
                 "E-option-weights",

@@ -39,11 +39,14 @@ def weights_paths(given: PathLike) -> list[Path]:
 
 
 def checked_inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:
-    """The inputs as float32 of the right shapes and ranges; MpccError lists all that is wrong."""
+    """The inputs as float32 of the right shapes and ranges; MpccError lists all that is wrong.
+
+    They are the model's own: what owners compute of them comes later.
+    """
     _check_interface(artifact)
     problems: list[Diagnostic] = []
     arrays: dict[str, Array] = {}
-    ports = {port["name"]: port for port in artifact.inputs}
+    ports = {port["name"]: port for port in artifact.given_inputs}
     for name in sorted(set(given) - set(ports)):
         problems.append(
             Diagnostic(
@@ -91,6 +94,16 @@ def checked_inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, 
             arrays[name] = array
             continue
         array = to_float32(array)
+        if port.get("whole") and not bool(np.all(array == np.rint(array))):
+            problems.append(
+                Diagnostic(
+                    "E-input-range",
+                    "not all are whole numbers",
+                    f"input {name}",
+                    "these are truth values, or numbers of a table's rows",
+                )
+            )
+            continue
         # A comparison with NaN is false, so NaN is refused here too. The offending values are
         # the client's secret and stay out of the message.
         if not bool(np.all((array >= port["lo"]) & (array <= port["hi"]))):

@@ -14,6 +14,7 @@ from mpcc.ir import budget
 from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import fixed
 from mpcc.runtime.interpreter import interpret
+from mpcc.runtime.owners import prepared_inputs
 from mpcc.runtime.session import Session
 from mpcc.version import VERSION
 
@@ -68,7 +69,7 @@ def simulate(
     result = fixed.simulate(
         module,
         checked_weights(artifact, weights),
-        checked_inputs(artifact, inputs),
+        prepared_inputs(artifact, checked_inputs(artifact, inputs)),
         rounding=rounding,
         seed=seed,
     )
@@ -131,6 +132,7 @@ def run_local(
         module = parse(artifact.program)
         budget.check(module, max_memory, max_work)
         ports = {port["name"]: port for port in artifact.inputs}
+        data = prepared_inputs(artifact, data, max_memory, max_work)
         data = {name: encoded(array, ports[name]) for name, array in data.items()}
         outputs, stats = interpret(
             module, artifact.protocol, words, data, repeat, max_memory, max_work

@@ -76,6 +76,23 @@ def compile(
     weights: Annotated[
         Visibility, typer.Option(help="Whether the parties may know the weights.")
     ] = Visibility.secret,
+    local: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none",
+            help="auto: owners of inputs compute in the clear, before they share, what depends on "
+            "their own inputs and public weights alone, where that is cheaper; none: they share "
+            "the inputs as they are.",
+        ),
+    ] = "auto",
+    reveal_logits: Annotated[
+        bool,
+        typer.Option(
+            "--reveal-logits",
+            help="Open the scores before a last softmax or sigmoid to the output's owner, who "
+            "computes it in the clear: cheaper, but it learns more than the answer.",
+        ),
+    ] = False,
     protocol: Annotated[str, typer.Option(help="Protocol, see `mpcc ops`.")] = "rep3",
     network: Annotated[
         str, typer.Option(metavar="lan|wan|edge|none|FILE.toml", help="Network of the cost report.")
@@ -188,6 +205,8 @@ def compile(
         ),
         keep_names=keep_names,
         signature=signature,
+        local=local,
+        reveal_logits=reveal_logits,
         min_agreement=min_agreement,
     )
     data = None if calibrate is None else options.load_arrays([str(calibrate)], "--calibrate")

@@ -25,7 +25,9 @@ from mpcc.ir.text import parse_type
 from mpcc.ir.types import BitType, SecureType, TensorType, Type, join_visibility
 
 __all__ = [
+    "AFTER",
     "FEWEST_CALLS",
+    "LOCAL",
     "MAX_CALLS",
     "STREAM_BITS",
     "CallOperation",
@@ -47,6 +49,9 @@ STREAM_BITS = 32
 
 MAX_CALLS = 1 << 30
 """Calls of a program: with the draw below, their numbers are stream ids of 63 bits."""
+
+LOCAL, AFTER = "local.", "after."
+"""Of the names of functions of owners, which nothing calls (mpcc/ir/local.py, mpcc/ir/after.py)."""
 
 _ONLY_IN_MAIN = frozenset({"input", "weight", "output", "reveal"})
 _CALLS = frozenset({"tensor.call", "secure.call", "party.call"})
@@ -95,8 +100,9 @@ def calls(module: Module) -> list[Op]:
 
 
 def called(module: Module) -> list[Function]:
-    """The functions beside ``@main``, in order."""
-    return [f for name, f in module.functions.items() if name != "main"]
+    """The functions beside ``@main`` and those of owners, in order."""
+    named = module.functions.items()
+    return [f for name, f in named if name != "main" and not name.startswith((LOCAL, AFTER))]
 
 
 def drop_uncalled(module: Module) -> bool:
@@ -125,13 +131,14 @@ def _fits(given: Type, wanted: Type) -> bool:
 def check_calls(module: Module) -> Iterator[Diagnostic]:
     """What is wrong with the calls of a module whose functions are valid by themselves."""
     seen: set[int] = set()
+    known = {f.name: f for f in called(module)}
     for index, op in enumerate(module.main.ops):
         if not is_call(op):
             continue
         where = f"@main, op {index} {op.name}" + (f" (from {op.loc})" if op.loc else "")
         callee, number = op.attrs["callee"], op.attrs["number"]
-        function = module.functions.get(callee)
-        if function is None or callee == "main":
+        function = known.get(callee)
+        if function is None:
             yield Diagnostic("E-ir-call", f"there is no function @{callee[:80]} to call", where)
             continue
         if number in seen:
@@ -196,9 +203,9 @@ def inline(module: Module, only: Collection[str] | None = None) -> Inlined:
         first[function.name] = at
         at += len(function.ops)
     result = Module(module.level, module.attrs)
-    for function in called(module):
-        if function.name not in chosen:
-            result.functions[function.name] = function
+    for name, function in module.functions.items():
+        if name != main.name and name not in chosen:
+            result.functions[name] = function
     made = _Writer(result.main, module.level != "party")
     for number, op in enumerate(main.ops):
         if is_call(op) and op.attrs["callee"] in chosen:

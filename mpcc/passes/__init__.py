@@ -15,7 +15,9 @@ from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
@@ -33,7 +35,9 @@ _ALL: tuple[type[Pass], ...] = (
     InlineCalls,
     LowerSecureToParty,
     LowerTensorToSecure,
+    PartitionOwners,
     Recognise,
+    RevealLogits,
     SplitLanes,
     StripNames,
     SwapReluMaxpool,

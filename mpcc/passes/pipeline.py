@@ -1,7 +1,7 @@
 """The order of the compiler's passes, as literal lists.
 
-import · find patterns (at the owner) · :func:`to_tensor` · analyse · ``PUBLISH`` ·
-:func:`to_secure` · :func:`to_party` · emit
+import · find patterns (at the owner) · :func:`to_tensor` · :func:`to_owners` · analyse ·
+``PUBLISH`` · :func:`to_secure` · :func:`to_party` · emit
 """
 
 from __future__ import annotations
@@ -21,12 +21,23 @@ from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.inline_calls import InlineCalls
 from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
+from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
 from mpcc.passes.swap_relu_maxpool import SwapReluMaxpool
 
-__all__ = ["IMPORT", "PUBLISH", "STAGES", "TENSOR", "to_party", "to_secure", "to_tensor"]
+__all__ = [
+    "IMPORT",
+    "PUBLISH",
+    "STAGES",
+    "TENSOR",
+    "to_owners",
+    "to_party",
+    "to_secure",
+    "to_tensor",
+]
 
 IMPORT = "import"
 """Name of the stage before the first pass."""
@@ -52,6 +63,11 @@ def to_tensor(patterns: Sequence[tuple[int, int, int]]) -> Sequence[Pass]:
     return (Recognise(tuple(patterns)), *TENSOR)
 
 
+def to_owners(logits: bool, local: bool) -> Sequence[Pass]:
+    """What owners of outputs, and those of inputs, compute themselves, where it is wanted."""
+    return (RevealLogits(wanted=logits), PartitionOwners(wanted=local))
+
+
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
     """From the tensor level to fixed point, in formats that the analysis chose."""
     return (LowerTensorToSecure(phi, options), SplitLanes())
@@ -65,7 +81,7 @@ def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
 STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
-    *(p.name for p in (*TENSOR, *PUBLISH)),
+    *(p.name for p in (*TENSOR, *to_owners(True, True), *PUBLISH)),
     *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

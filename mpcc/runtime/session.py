@@ -23,6 +23,7 @@ from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.runtime import native
 from mpcc.runtime.certificates import issue
 from mpcc.runtime.cluster import OWNER, Cluster
+from mpcc.runtime.owners import prepared_inputs
 from mpcc.runtime.party import Party
 from mpcc.runtime.trace import merge
 
@@ -143,7 +144,8 @@ class Session:
 
         Args:
             inputs: float32 arrays by input name, in the program's shapes and ranges; numbers of
-                rows may be given in place of one-hot rows.
+                rows may be given in place of one-hot rows. Of inputs that their owners prepare, the
+                model's own: they are prepared here.
 
         Raises:
             MpccError: a party failed; names it and the step. The session is over then.
@@ -152,7 +154,8 @@ class Session:
         if self._endpoint is None:
             raise MpccError.of("E-session-closed", "the session is not open")
         ports = {port["name"]: port for port in self.artifact.inputs}
-        given = {n: encoded(np.asarray(a), ports.get(n, {})) for n, a in inputs.items()}
+        ready = prepared_inputs(self.artifact, inputs, *self._limits)
+        given = {n: encoded(np.asarray(a), ports.get(n, {})) for n, a in ready.items()}
         data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in given.items()}
         outputs = self._guard("running", lambda: self._endpoint.run(data))
         return Run(self.artifact.decoded(outputs))

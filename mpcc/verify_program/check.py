@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mpcc.artifact import Artifact
@@ -16,6 +16,7 @@ from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.calls import numbered
 from mpcc.ir.core import Module
 from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.local import public_names
 from mpcc.ir.phi import DECLARED
 from mpcc.ir.schedule import SETUP
 from mpcc.ir.types import COMPUTE_PLACES, BitsType, ClearType, RingType
@@ -25,6 +26,7 @@ from mpcc.passes.base import Manager
 from mpcc.protocols import PROTOCOLS, lower_program, protocol_named
 from mpcc.verify_program.derived import check_derived, public_constants
 from mpcc.verify_program.difference import first_difference
+from mpcc.verify_program.local import check_owners, computed, scores
 from mpcc.verify_program.peeling import peel
 from mpcc.verify_program.policy import Policy, declared_policy, place_name
 from mpcc.verify_program.program import (
@@ -289,7 +291,11 @@ def _disclosed(artifact: Artifact, secure: Module) -> dict[str, Any]:
         "input shapes": {p["name"]: list(p["shape"]) for p in artifact.inputs},
         "output shapes": {p["name"]: list(p["shape"]) for p in artifact.outputs},
         "weight shapes": f"of {len(weights)} weights",
-        "public values": sorted(declared_policy(secure).public),
+        "public values": sorted(
+            declared_policy(secure).public.union(public_names(artifact.tensor_module))
+        ),
+        "computed by owners before sharing": computed(artifact.tensor_module),
+        "scores that are opened": scores(artifact.tensor_module),
     }
 
 
@@ -310,6 +316,9 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
     start = time.perf_counter()
     secure = artifact.secure_module
     declared = declared_policy(secure)
+    names = public_names(artifact.tensor_module)
+    logits = frozenset(scores(artifact.tensor_module))
+    declared = replace(declared, public=declared.public.union(names), logits=logits)
     chosen = policy or declared
     problems: list[Diagnostic] = []
     checked = Checked((), (), 0)
@@ -329,6 +338,10 @@ def verify_artifact(artifact: Artifact, policy: Policy | None = None) -> Report:
     else:
         problems += compare_with_lowering(artifact.program, module, *wanted)
     problems += check_derived(artifact, module)
+    try:
+        problems += check_owners(artifact, chosen)
+    except MpccError as error:
+        problems += error.diagnostics
     lowering = PROTOCOLS.get(artifact.protocol)
     return Report(
         program_sha256=artifact.program_sha256,

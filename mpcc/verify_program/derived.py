@@ -71,9 +71,10 @@ def public_constants(module: Module) -> list[float]:
             for item in value:
                 look(item)
 
-    for op in numbered(module):
-        for value in op.attrs.values():
-            look(value)
+    for function in module.functions.values():
+        for op in function.ops:
+            for value in op.attrs.values():
+                look(value)
     return sorted(found)
 
 

@@ -15,7 +15,7 @@ from mpcc.ir.types import OWNER_PLACES, PLACES
 __all__ = ["Policy", "declared_policy", "load_policy", "place_name"]
 
 _MAX_FILE = 1 << 20
-_KEYS = ("coalitions", "inputs", "outputs", "public")
+_KEYS = ("coalitions", "inputs", "logits", "outputs", "public")
 
 
 def place_name(places: frozenset[str]) -> str:
@@ -37,6 +37,7 @@ class Policy:
         inputs: owner of every input.
         public: inputs and weights that everybody may know.
         coalitions: sets of places that put what they know together, beside each place alone.
+        logits: outputs whose owners may learn the scores before a last softmax or sigmoid.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Policy:
     inputs: Mapping[str, str]
     public: frozenset[str] = frozenset()
     coalitions: tuple[frozenset[str], ...] = field(default=())
+    logits: frozenset[str] = frozenset()
 
     def observers(self) -> list[frozenset[str]]:
         """Every place alone, then the coalitions."""
@@ -103,6 +105,7 @@ def load_policy(path: Path, declared: Policy) -> Policy:
 
         public = ["bias"]                  # inputs and weights for everybody; default none
         coalitions = [["P0", "client"]]    # checked beside each place alone; default none
+        logits = ["y"]                     # outputs whose scores may be opened; default none
 
         [outputs]                          # required: all outputs
         logits = "client"
@@ -145,10 +148,11 @@ def load_policy(path: Path, declared: Policy) -> Policy:
     if "outputs" not in data:
         bad("[outputs] is missing", "name every output and its owner")
     public = names("public", data.get("public", []), None)
+    logits = names("logits", data.get("logits", []), None)
     groups = data.get("coalitions", [])
     if not isinstance(groups, list) or not all(groups):
         bad("coalitions is a list of lists of places")
         groups = []
     coalitions = tuple(names("a coalition", g, PLACES) for g in groups)
     collect(problems)
-    return Policy(where, outputs, {**declared.inputs, **inputs}, public, coalitions)
+    return Policy(where, outputs, {**declared.inputs, **inputs}, public, coalitions, logits)

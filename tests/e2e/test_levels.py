@@ -20,6 +20,7 @@ from mpcc.options import CompileOptions, parse_ranges
 from mpcc.passes import pipeline
 from mpcc.passes.base import Checkpoint, Manager, no_hook
 from mpcc.protocols import lower_program, protocol_named
+from mpcc.runtime.owners import prepared_inputs
 from tests.e2e.support import MODELS, arrays
 
 SEED = 2**63 + 11
@@ -30,7 +31,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "A-observed": ("A", {"policy": "observed"}),
     "A-guarded": ("A", {"policy": "guarded", "interval": "image=-512:512"}),
     "A-public": ("A", {"weights": "public"}),
-    "A-mixed": ("A", {"owners": {"w1": "public", "b3": "public"}}),
+    "A-mixed": ("A", {"owners": {"w1": "public", "b3": "public"}, "local": "none"}),
+    "A-local": ("A", {"owners": {"w1": "public", "b3": "public"}}),
     "A-model-input": ("A", {"owners": {"image": "model"}}),
     "A-model-output": ("A", {"owners": {"logits": "model"}}),
     "A-names": ("A", {"keep_names": True}),
@@ -57,6 +59,11 @@ class Program:
     inputs: Any
     answer: Any
     policy: str
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        """The inputs as they are shared."""
+        return prepared_inputs(self.artifact, self.inputs)
 
 
 def onnxruntime_answer(source):
@@ -131,20 +138,20 @@ def test_parties_are_the_simulator_given_their_coins(program, name):
     lowered = lower_program(secure, protocol_named(case.artifact.protocol))
     keep = {coin.value for coin in lowered.coins.values() if coin.value is not None}
     session = party.Session(lowered.party, case.weights, party.SeededKeys(SEED), keep=keep)
-    run = session.run(case.inputs, keep=keep)
+    run = session.run(case.ready, keep=keep)
     values = {**session.setup.values, **run.values}
     coins = {}
     for number, coin in lowered.coins.items():
         type_: Any = secure.main.ops[number].result.type
         coins[number] = coin.read(values, type_.shape)
-    have = fixed.simulate(secure, case.weights, case.inputs, coins)
+    have = fixed.simulate(secure, case.weights, case.ready, coins)
     assert not have.overflows
     assert have.outputs.keys() == run.outputs.keys() == case.answer.keys()
     for output, array in have.outputs.items():
         np.testing.assert_array_equal(run.outputs[output], array)
     assert deviation(run.outputs, case.answer) <= 1e-2
 
-    again = party.run(parse(case.artifact.program), case.weights, case.inputs, SEED)
+    again = party.run(parse(case.artifact.program), case.weights, case.ready, SEED)
     for output, array in run.outputs.items():
         np.testing.assert_array_equal(again.outputs[output], array)
     to_party = pipeline.to_party(lambda _: lowered.party)
@@ -157,7 +164,7 @@ def test_engine_is_the_party_interpreter(program, name):
     case = program(name)
     words = {n: np.ascontiguousarray(w).view(np.uint64) for n, w in case.weights.items()}
     answers, text = _native.run_in_memory(
-        case.artifact.program, words, [case.inputs] * 2, SEED, threads=2
+        case.artifact.program, words, [case.ready] * 2, SEED, threads=2
     )
     measured = json.loads(text)
     session = party.Session(parse(case.artifact.program), case.weights, party.SeededKeys(SEED))
@@ -167,7 +174,7 @@ def test_engine_is_the_party_interpreter(program, name):
     assert measured["setup"]["rounds"] == session.setup.rounds == cost["setup"]["rounds"]
     assert len(answers) == len(measured["runs"]) == 2
     for number, (answer, figures) in enumerate(zip(answers, measured["runs"], strict=True), 1):
-        want = session.run(case.inputs, number)
+        want = session.run(case.ready, number)
         assert answer.keys() == want.outputs.keys()
         for output, array in want.outputs.items():
             assert array.dtype == answer[output].dtype == np.float32
@@ -181,7 +188,7 @@ def test_seeds_matter_and_are_not_used_by_default(program):
     words = {n: np.ascontiguousarray(w).view(np.uint64) for n, w in case.weights.items()}
 
     def answer(*seed):
-        found, _ = _native.run_in_memory(case.artifact.program, words, [case.inputs], *seed)
+        found, _ = _native.run_in_memory(case.artifact.program, words, [case.ready], *seed)
         return found[0]["logits"]
 
     np.testing.assert_array_equal(answer(5), answer(5))

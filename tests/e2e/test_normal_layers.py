@@ -33,7 +33,7 @@ def block():
     data = model(nodes, {"x": (6, 24)}, {"y": 2}, constants, 18).SerializeToString()
     x = np.random.default_rng(1).normal(1.0, 2.0, (8, 6, 24)).astype(np.float32)
     formats = FormatOptions(max_error=ERROR, input_ranges={"x": (-16.0, 16.0)})
-    options = api.CompileOptions(formats=formats)
+    options = api.CompileOptions(formats=formats, local="none")
     compiled = api.compile(data, options=options, calibration={"x": x})
     inputs = {"x": x[0]}
     return compiled, inputs, onnxruntime.InferenceSession(data).run(None, inputs)[0]

@@ -28,7 +28,8 @@ def test_functions_of_data_with_all_axes():
     outputs = ("exp", "log", "softmax", "unit", "quotient", "other")
     made = model(NODES, {"x": SHAPE, "d": (2, 1)}, outputs, types={"other": 9})
     # Its second last axis is one: the divisor makes the quotient larger than both.
-    options = CompileOptions(formats=FormatOptions(input_ranges={"x": (0.5, 4.0), "d": (0.5, 4.0)}))
+    formats = FormatOptions(input_ranges={"x": (0.5, 4.0), "d": (0.5, 4.0)})
+    options = CompileOptions(formats=formats, local="none")
     compiled = mpcc.compile(made.SerializeToString(), options=options)
     rng = np.random.default_rng(3)
     given = {

@@ -18,6 +18,7 @@ from tests.frontend.models import model, node
 PHI = Phi("proved", 64, 16, 16, 1)
 LISTS = (
     *pipeline.to_tensor([]),
+    *pipeline.to_owners(True, True),
     *pipeline.PUBLISH,
     *pipeline.to_secure(PHI, FormatOptions()),
     *pipeline.to_party(lambda module: Module("party")),
@@ -58,7 +59,7 @@ def test_all_stages_are_dumped_and_timed():
     for text in dumps:
         parse_module(text, DIALECTS)
     stages = [name for name, _ in compiled.seconds]
-    others = ["find-patterns", "analyse", "emit", "cost", "encode-weights"]
+    others = ["find-patterns", "analyse", "emit", "cost", "encode-weights", "prepare-samples"]
     assert sorted(stages) == sorted([*pipeline.STAGES, *others])
     assert [s for s in stages if s in pipeline.STAGES] == list(pipeline.STAGES)
     assert all(seconds >= 0 for _, seconds in compiled.seconds)

@@ -52,7 +52,7 @@ def test_every_role(name, role):
 def test_networks(network, policy, tmp_path):
     model = getattr(models, network)()
     samples = {n: a[None] for n, a in models.sample_inputs(model, 1)[0].items()}
-    options = api.CompileOptions(formats=FormatOptions(policy=policy))
+    options = api.CompileOptions(formats=FormatOptions(policy=policy), local="none")
     data = samples if policy == "observed" else None
     compiled = api.compile(model.serialized(), options=options, calibration=data)
     compiled.save(tmp_path / "m.mpcc")

@@ -1,0 +1,59 @@
+"""What owners of inputs do in the clear before a run: their functions of the artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.artifact import Artifact
+from mpcc.errors import Diagnostic, collect
+from mpcc.ir import budget
+from mpcc.ir.encodings import check_ids
+from mpcc.ir.local import prepared
+
+__all__ = ["prepared_inputs"]
+
+Array = npt.NDArray[Any]
+
+
+def prepared_inputs(
+    artifact: Artifact,
+    inputs: Mapping[str, Array],
+    max_memory: int | None = None,
+    max_work: int | None = None,
+) -> dict[str, Array]:
+    """The inputs of the program, of what the owners of the model's inputs give.
+
+    Args:
+        artifact: its functions of owners are not trusted.
+        inputs: arrays by the model's input names, checked against ``artifact.given_inputs``.
+        max_memory: bytes that computing may take; None: three quarters of the machine's.
+        max_work: multiply-adds that it may take; None: the interpreters' limit.
+
+    Raises:
+        MpccError: ``E-local-program``, ``E-limit-…``, or ``E-input-range``: a value that is to be
+            shared is beyond the range that the program takes.
+    """
+    if not artifact.local_inputs:
+        return dict(inputs)
+    check = partial(budget.check, max_memory=max_memory, max_work=max_work)
+    found = prepared(artifact.tensor_module, artifact.public_weights, inputs, check)
+    problems: list[Diagnostic] = []
+    ports = {port["name"]: port for port in artifact.inputs}
+    for name in sorted(set(found) - set(inputs)):
+        port, array = ports[name], found[name]
+        if port.get("rows"):
+            good = check_ids(array, port["rows"])
+        else:
+            good = bool(np.all((array >= port["lo"]) & (array <= port["hi"])))
+        if not good:
+            # As of inputs: which value it was stays with its owner.
+            what = f"what is made of the inputs leaves [{port['lo']}, {port['hi']}]"
+            fix = "scale the data as the model expects it, or compile with --input-range"
+            problems.append(Diagnostic("E-input-range", what, f"input {name}", fix))
+    collect(problems)
+    return found
