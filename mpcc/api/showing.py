@@ -124,6 +124,7 @@ def cost_tree(
     sort: str = "program",
     depth: int | None = None,
     private: PathLike | None = None,
+    width: int = 120,
 ) -> RenderableType:
     """The cost as a tree for the terminal.
 
@@ -132,12 +133,13 @@ def cost_tree(
         sort: of :data:`mpcc.reports.SORTS`.
         depth: levels that are shown; None: down to layers.
         private: ``M.private.json``; layers are grouped by the names of the source model then.
+        width: characters of a line; what is read least is left out of a narrow one.
 
     Raises:
         MpccError: the private report is none of this version.
     """
     nodes = _owner(private).nodes if private is not None else None
-    return reports.cost_tree(report, sort, depth, nodes)
+    return reports.cost_tree(report, sort, depth, nodes, width)
 
 
 def cost_page(

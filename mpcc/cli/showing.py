@@ -143,7 +143,7 @@ def cost(
     measured = None if stats is None else api.load_stats(stats)
     traced = None if trace is None else api.load_trace(trace, loaded)
     report = api.cost(loaded, network)
-    out.print(api.cost_tree(report, sort.value, depth, private))
+    out.print(api.cost_tree(report, sort.value, depth, private, out.width))
     if html is not None:
         page = api.cost_page(loaded, report, measured, traced=traced, private=private)
         _write(html, page, private)

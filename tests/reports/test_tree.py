@@ -65,11 +65,19 @@ def test_every_order():
     assert orders["time"][:2] == ["fc_0", "out_0"]
 
 
-def shown(*args):
-    console = Console(width=160)
+def shown(report, sort="program", depth=None, nodes=None, width=160):
+    console = Console(width=width)
     with console.capture() as capture:
-        console.print(cost_tree(*args))
+        console.print(cost_tree(report, sort, depth, nodes, width))
     return capture.get()
+
+
+def test_narrow_terminals_show_names_whole():
+    wide, narrow = (shown(predict(module(), profile("wan")), width=w) for w in (160, 60))
+    assert "products" in wide
+    assert "products" not in narrow
+    assert all(name in narrow for name in ("w_0", "x_0", "fc_0", "out_0", "rounds", "time"))
+    assert max(map(len, narrow.splitlines())) <= 60
 
 
 def test_terminal_table():
