@@ -208,24 +208,18 @@ def main() -> None:
     from benchmarks import keras_models, real_models
 
     parser = argparse.ArgumentParser(description="Measure pretrained models.")
-    known = {**real_models.MODELS, **keras_models.MODELS, **real_models.REFUSED}
+    known = {**real_models.MODELS, **keras_models.MODELS}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; all")
     parser.add_argument("--docs", action="store_true", help="write the table to docs/models.md")
     given = parser.parse_args()
     unknown = set(given.names) - set(known)
     if unknown or (given.docs and given.names):
         parser.error(f"no model {', '.join(unknown)}" if unknown else "--docs takes all models")
-    found, refused = [], []
+    found = []
     for name in given.names or known:
         print(f"measuring {name}", file=sys.stderr, flush=True)
-        if name in real_models.REFUSED:
-            refused.append(real_models.refusal(known[name]))
-        else:
-            found.append(real_models.measure(known[name]))
-    parts = [real_models.table(found)] if found else []
-    if refused:
-        parts.append("\n".join((real_models.REFUSED_HEADER, *refused)))
-    text = "\n\n".join(parts)
+        found.append(real_models.measure(known[name]))
+    text = real_models.table(found)
     print(text)
     if given.docs:
         write_docs(text)

@@ -22,15 +22,12 @@ import onnxruntime
 import mpcc
 from benchmarks import minilm, signals, tfjs
 from examples.real_inputs import PinnedWheel, fetch_file
-from mpcc.errors import MpccError
 from mpcc.ir.phi import FormatOptions
 from mpcc.options import CompileOptions
 from mpcc.verify_program import verify_artifact
 
 __all__ = [
     "MODELS",
-    "REFUSED",
-    "REFUSED_HEADER",
     "Agreement",
     "Measured",
     "RealModel",
@@ -43,7 +40,6 @@ __all__ = [
     "names",
     "pitches",
     "reference",
-    "refusal",
     "seizures",
     "sentences",
     "silero",
@@ -309,6 +305,7 @@ def pitches() -> RealModel:
         shapes={"serving_default_input_2:0": (1, 43844, 1)},
         ranges={"serving_default_input_2:0": (-1.0, 1.0)},
         calibrated=2,
+        bound=2.0**-5,
     )
 
 
@@ -364,11 +361,9 @@ MODELS: Mapping[str, RealModel] = {
     "minilm": sentences(16),
     "liveness": liveness(),
     "faces": faces(112),
+    "pitches": pitches(),
 }
 """By the name that the command takes."""
-
-REFUSED: Mapping[str, RealModel] = {"pitches": pitches()}
-"""Models that the compiler refuses for now, likewise; docs/models.md tells why."""
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -543,25 +538,6 @@ def measure(model: RealModel, repeat: int = 2) -> Measured:
         program.private["frac"],
         program.private["weight_frac"],
     )
-
-
-def refusal(model: RealModel) -> str:
-    """What the compiler says of a model that it refuses, as a line of Markdown.
-
-    Raises:
-        FetchError: the model cannot be had.
-        ValueError: it is not refused.
-    """
-    data = model.model()
-    try:
-        compiled(model, data, float_runs(model, model.reference(data)))
-    except MpccError as error:
-        (first, *_) = error.diagnostics
-        return f"| {model.name} | {model.about} | `{first.code}`: {first.what} |"
-    raise ValueError(f"{model.name} is not refused any more: move it to the others")
-
-
-REFUSED_HEADER = "| model | layers | refused with |\n|---|---|---|"
 
 
 def _megabytes(found: Mapping[str, Any]) -> float:
