@@ -10,7 +10,7 @@ it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -29,7 +29,7 @@ from mpcc.protocols.base import (
     Share,
     new_party_module,
 )
-from mpcc.protocols.roles import BALANCED, attempts
+from mpcc.protocols.roles import BALANCED, LinkBalance, attempts
 
 __all__ = ["VARIANTS", "Lowered", "OpCost", "counted_cost", "lower_program"]
 
@@ -89,6 +89,19 @@ def label_of(op: Op, index: int) -> str:
     return op.loc or f"{op.name.partition('.')[2]}_{index}"
 
 
+def _tries(module: Module) -> Iterator[tuple[LinkBalance, int]]:
+    """Balancers, and with how many bodies of every function; each is used before the next is made.
+
+    Functions have one body, with its roles, and then several: a larger program.
+    """
+    bodies = 1
+    if called(module):
+        yield next(attempts()), bodies
+        bodies = VARIANTS
+    for tried in attempts():
+        yield tried, bodies
+
+
 def lower_program(
     module: Module,
     protocol: Protocol,
@@ -126,11 +139,7 @@ def lower_program(
     if balancer is not None:
         return _lower(module, protocol, balancer, keep_shares, variants)
     best: tuple[Fraction, Lowered] | None = None
-    tries = [(tried, 1) for tried in attempts()]
-    if called(module):
-        # One body of every function with its roles, then several: a larger program.
-        tries[1:] = [(tried, VARIANTS) for tried in attempts()]
-    for tried, variants in tries:
+    for tried, variants in _tries(module):
         lowered = _lower(module, protocol, tried, keep_shares, variants)
         excess = tried.excess()
         if best is None or excess < best[0]:
