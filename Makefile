@@ -73,7 +73,7 @@ format: $(STAMPS)/dev ## rewrite sources in the common format
 	@$(BIN)/ruff format $(PY_SOURCES)
 	@$(BIN)/clang-format -i $(CXX_SOURCES)
 
-bench: $(STAMPS)/bench ## time everything, and peers beside it (hours; see docs/benchmarks.md)
+bench: $(STAMPS)/bench $(STAMPS)/demo ## time everything, and peers beside it (hours; see docs/benchmarks.md)
 	@mkdir -p out
 	-@$(BIN)/python -m benchmarks.run --json out/ours.json
 	-@$(BIN)/python -m benchmarks.run --bits 31 --json out/bits31.json $(BITS_CASES)
