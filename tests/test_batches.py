@@ -198,6 +198,13 @@ def test_the_command_line(files):
     assert load_private(files / "M.private.json")["batches"].keys() == {"3"}
     for path in written[:2]:
         assert call("verify", path).code == 0
+    # The errors are those of the private report that all sizes share.
+    found = api.diff(programs[0], programs[1], before_path=written[0], after_path=written[1])
+    (error,) = [f for f in found.figures if f.name == "measured error"]
+    assert error.before is not None
+    (files / "M.private.json").write_text("[]")
+    with pytest.raises(MpccError, match="E-private"):
+        api.diff(programs[0], programs[1], before_path=written[0], after_path=written[1])
     engine = ["--engine", "party-interpreter", "-o", files / "y.npz"]
     data = ["--input", files / "x3.npz"]
     assert call("run", files / "M.b3.mpcc", *engine, *data).code == 0

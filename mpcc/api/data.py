@@ -18,10 +18,26 @@ from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.encodings import check_ids
 from mpcc.options import is_real, to_float32
 
-__all__ = ["Array", "PathLike", "checked_inputs", "checked_weights", "weights_paths"]
+__all__ = [
+    "Array",
+    "PathLike",
+    "checked_inputs",
+    "checked_weights",
+    "names_beside",
+    "weights_paths",
+]
 
 Array = npt.NDArray[Any]
 PathLike = str | os.PathLike[str]
+
+
+def names_beside(path: Path) -> list[str]:
+    """Stems of the private files beside an artifact, the nearest first.
+
+    ``M`` for ``M.mpcc``; ``M.b8``, then ``M``, which all batch sizes share, for ``M.b8.mpcc``.
+    """
+    shared = re.fullmatch(r"(.+)\.b[0-9]+", path.stem)
+    return [path.stem, *([shared[1]] if shared else [])]
 
 
 def weights_paths(given: PathLike) -> list[Path]:
@@ -33,9 +49,7 @@ def weights_paths(given: PathLike) -> list[Path]:
     path = Path(given)
     if path.suffix != ".mpcc":
         return [path]
-    shared = re.fullmatch(r"(.+)\.b[0-9]+", path.stem)
-    names = [path.stem, *([shared[1]] if shared else [])]
-    return [path.with_name(f"{name}.weights") for name in names]
+    return [path.with_name(f"{name}.weights") for name in names_beside(path)]
 
 
 def checked_inputs(artifact: Artifact, given: Mapping[str, Array]) -> dict[str, Array]:

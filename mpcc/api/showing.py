@@ -14,7 +14,7 @@ from mpcc import artifact as files
 from mpcc import cost as costs
 from mpcc import owner_report as owner
 from mpcc import reports
-from mpcc.api.data import PathLike
+from mpcc.api.data import PathLike, names_beside
 from mpcc.artifact import Artifact
 from mpcc.errors import MpccError
 from mpcc.ir.core import Module, Op
@@ -107,16 +107,12 @@ def diff(
 
 def _private_beside(path: PathLike | None) -> dict[str, Any]:
     """The owner's private report beside an artifact; empty where there is none."""
-    report = None if path is None else Path(path).with_suffix(".private.json")
-    if report is None or not report.is_file():
+    if path is None:
         return {}
-    try:
-        found = json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise MpccError.of("E-file-format", "not a private report", str(report), "remove it")
-    return found
+    artifact = Path(path)
+    reports_ = (artifact.with_name(f"{n}.private.json") for n in names_beside(artifact))
+    found = next((p for p in reports_ if p.is_file()), None)
+    return {} if found is None else files.load_private(found)
 
 
 def cost_tree(

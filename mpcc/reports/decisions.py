@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from mpcc.ir.calls import numbered
 from mpcc.ir.core import Module, Op
 from mpcc.ir.types import SecureType
 
@@ -54,21 +55,20 @@ def _of(op: Op) -> Iterator[tuple[str, str]]:
             yield _truncation(op, source)
         elif op.name == "secure.negative":
             yield _comparison(op, source)
-        elif op.name == "secure.ring" or (
-            op.results
-            and isinstance(op.results[0].type, SecureType)
-            and op.results[0].type.ring != source.ring
-        ):
-            result = op.results[0].type
-            ring = result.ring if isinstance(result, SecureType) else source.ring
-            what = f"goes from {source.ring} to {ring} bits"
-            yield what, "the layers behind it cost less there, by more than the change costs"
+        else:
+            result = op.results[0].type if op.results else None
+            if isinstance(result, SecureType) and result.ring != source.ring:
+                what = f"goes from {source.ring} to {result.ring} bits"
+                yield what, "the layers behind it cost less there, by more than the change costs"
 
 
 def decisions(module: Module) -> list[Decision]:
-    """Of a program of the secure level, in its order; equal ones of a layer stand once."""
+    """Of a program of the secure level, in its order; equal ones of a layer stand once.
+
+    Those of a function that is called follow those of ``@main``, once for all calls.
+    """
     counts: dict[Decision, int] = {}
-    for op in module.main.ops:
+    for op in numbered(module):
         for what, why in _of(op):
             decision = Decision(op.loc or "(no layer)", what, why)
             counts[decision] = counts.get(decision, 0) + 1

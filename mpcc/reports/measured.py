@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mpcc.cost.predict import op_layer
+from mpcc.ir.calls import inline
 from mpcc.ir.core import Module
 from mpcc.ir.types import COMPUTE_PLACES
 
@@ -22,7 +23,8 @@ def traced_layers(trace: Mapping[str, Any], module: Module) -> dict[str, float]:
     Raises:
         KeyError, TypeError, IndexError, ValueError: it is no such trace, or of another program.
     """
-    ops = module.main.ops
+    # The engine numbers the ops of the program with its calls written out.
+    ops = inline(module).module.main.ops
     runs: dict[tuple[str, int, int], float] = {}
     for event in trace["traceEvents"]:
         if event.get("cat") != "compute" or event["pid"] not in range(len(COMPUTE_PLACES)):

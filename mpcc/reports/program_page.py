@@ -10,7 +10,9 @@ from mpcc.cost import Report, format_bytes, format_seconds
 from mpcc.cost.predict import op_layer
 from mpcc.cost.work import work_of
 from mpcc.errors import printable
-from mpcc.ir.core import Module, Op, Value
+from mpcc.ir.calls import inline, numbered
+from mpcc.ir.core import Function, Module, Op, Value
+from mpcc.ir.schedule import Message
 from mpcc.ir.text import format_attr
 from mpcc.ir.types import BitType, SecureType, Type
 from mpcc.reports.html import page
@@ -73,7 +75,9 @@ class _Graph:
 
     def __init__(
         self,
-        level: Level,
+        name: str,
+        function: Function,
+        messages: Mapping[Op, Sequence[Message]],
         report: Report,
         rows: Mapping[str, Row],
         owner: Owner,
@@ -82,12 +86,8 @@ class _Graph:
         self._texts = _Strings()
         self._rows = rows
         self._report = report
-        ops = level.module.main.ops
-        self._messages = (
-            {m.index: m for m in report.workload.plan.messages}
-            if level.name == "party" and report.workload is not None
-            else {}
-        )
+        ops = function.ops
+        self._messages = messages
         made: dict[Value, int] = {v: i for i, op in enumerate(ops) for v in op.results}
         uses = [[made[v] for v in op.operands if v in made] for op in ops]
         members: dict[str, list[int]] = {}
@@ -108,8 +108,8 @@ class _Graph:
             own = ((number[s], number[i]) for i in group for s in uses[i] if s in number)
             for index, place in zip(group, layered(len(group), own), strict=True):
                 inner[index] = place
-        self.json = {
-            "name": level.name,
+        self.json: dict[str, Any] = {
+            "name": printable(name),
             "layers": [
                 self._layer(name, group, place, owner)
                 for (name, group), place in zip(members.items(), places, strict=True)
@@ -148,15 +148,18 @@ class _Graph:
             self._texts(", ".join(str(r.type) for r in op.results)),
             self._texts(_attributes(op)),
             self._texts("; ".join(filter(None, (_width(r.type) for r in op.results)))),
-            self._texts(self._own_cost(index, op)),
+            self._texts(self._own_cost(op)),
         ]
 
-    def _own_cost(self, index: int, op: Op) -> str:
+    def _own_cost(self, op: Op) -> str:
         """What is known of the op itself; else what its layer's step of that kind costs."""
-        message = self._messages.get(index)
-        if message is not None:
-            where = f"{message.phase}, round {message.depth}"
-            return f"{message.nbytes:,} bytes {message.link}, {where}"
+        messages = self._messages.get(op, ())
+        if messages:
+            message = messages[0]
+            text = f"{message.nbytes:,} bytes {message.link}, "
+            if len(messages) > 1:
+                return f"{text}in each of {len(messages)} calls"
+            return f"{text}{message.phase}, round {message.depth}"
         kind = op.name.partition(".")[2]
         if op.name.startswith("party."):
             seconds = self._report.speeds.time(work_of(op)) if self._report.times else 0.0
@@ -168,6 +171,16 @@ class _Graph:
             return ""
         text = ", ".join(f"{label} {value}" for label, value in _cost(found))
         return f"all of this kind in the layer: {text}"
+
+
+def _messages(module: Module, report: Report) -> dict[Op, list[Message]]:
+    """What each op of a party program sends: an op of a function in every call."""
+    found: dict[Op, list[Message]] = {}
+    if report.workload is not None:
+        ops, rows = numbered(module), inline(module).rows
+        for message in report.workload.plan.messages:
+            found.setdefault(ops[rows[message.index]], []).append(message)
+    return found
 
 
 def _attributes(op: Op) -> str:
@@ -182,6 +195,8 @@ def program_page(
 ) -> str:
     """A page with the graph of every level, collapsed to layers.
 
+    Functions beside ``@main`` have graphs of their own, behind that of their level.
+
     Args:
         levels: of one program, from the tensor level on.
         report: its cost.
@@ -192,10 +207,15 @@ def program_page(
     root = tree(report)
     rows = {row.layer: row for _, row in root.walk() if row.kind == "layer"}
     graphs: list[dict[str, Any]] = []
+    orders: dict[str, dict[str, int]] = {}
     for level in levels:
-        above = [layer["name"] for layer in graphs[-1]["layers"]] if graphs else []
-        order = {name: place for place, name in enumerate(above)}
-        graphs.append(_Graph(level, report, rows, owner or Owner(), order).json)
+        messages = _messages(level.module, report) if level.name == "party" else {}
+        for name, function in level.module.functions.items():
+            shown = level.name if name == "main" else f"{level.name} @{name}"
+            order = orders.get(name, {})
+            graph = _Graph(shown, function, messages, report, rows, owner or Owner(), order).json
+            orders[name] = {layer["name"]: place for place, layer in enumerate(graph["layers"])}
+            graphs.append(graph)
     return page(
         "program.html.j2",
         "program.css",

@@ -1,6 +1,7 @@
 """Functions that are called: recurrent layers and loops, equal on every level and verified."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,18 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mpcc
-from mpcc import _native, compiler
+from mpcc import _native, api, compiler
 from mpcc.compiler import phi_of
+from mpcc.cost.predict import op_layer
 from mpcc.emit.graphdef import emit, parse
 from mpcc.frontend import import_onnx
-from mpcc.ir.calls import FEWEST_CALLS, called, calls, inline
+from mpcc.ir.calls import FEWEST_CALLS, called, calls, inline, numbered
 from mpcc.ir.interp import fixed, party
 from mpcc.passes import analyse as analysis_module
 from mpcc.passes import pipeline
 from mpcc.passes.base import Manager
 from mpcc.protocols import lower_program, protocol_named
+from mpcc.reports import decisions
 from mpcc.verify_program import verify_artifact
 
 RNG = np.random.default_rng(7)
@@ -273,3 +276,33 @@ def test_programs_grow_with_the_description_not_with_the_sequence():
     per_step = (len(long) - len(short)) / 24
     flat = inline(parse(long)).module
     assert per_step < 0.1 * len(emit(flat)) / 32
+
+
+def test_reports_of_programs_with_calls(tmp_path):
+    """Times, graphs and choices are those of the ops that ran, also in functions."""
+    program, inputs, _ = compiled(MODELS["RNN-relu"]())
+    artifact, file = program.artifact, tmp_path / "trace.json"
+    api.run_local(artifact, program.weights, inputs, trace=file)
+    module = parse(artifact.program)
+    flat = inline(module).module.main.ops
+    events = json.loads(file.read_text())["traceEvents"]
+    ran = [e["args"]["op"] for e in events if e.get("cat") == "compute"]
+    assert max(ran) >= len(module.main.ops)
+    layers = {op_layer(flat[number]) for number in ran}
+    assert layers & {op_layer(op) for f in called(module) for op in f.ops}
+    measured = api.load_trace(file, artifact)
+    assert measured.keys() == layers
+
+    page = api.program_page(artifact)
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert data is not None
+    graphs = [g for g in json.loads(data[1]) if g["name"].split()[0] == "party"]
+    assert len(graphs) == 1 + len(called(module))
+    ops = [(graph["texts"], op) for graph in graphs for op in graph["ops"]]
+    for (texts, shown), op in zip(ops, numbered(module), strict=True):
+        assert texts[shown[0]] == op.name.partition(".")[2]
+        assert bool(re.match("[0-9,]+ bytes", texts[shown[-1]])) == (op.name == "party.transfer")
+
+    found = {d.layer for d in decisions(artifact.secure_module)}
+    inner = {op.loc for f in called(artifact.secure_module) for op in f.ops}
+    assert found & inner
