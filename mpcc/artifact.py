@@ -35,7 +35,6 @@ from mpcc.files import (
     public_arrays,
     public_bytes,
 )
-from mpcc.ir.after import finished
 from mpcc.ir.calls import called
 from mpcc.ir.core import Module
 from mpcc.ir.define import Dialect
@@ -54,7 +53,7 @@ __all__ = [
     "Weights",
     "atomic_files",
     "atomic_write",
-    "format_of",
+    "format_version",
     "load_private",
     "load_weights",
     "save_private",
@@ -133,7 +132,7 @@ class Artifact:
     """A compiled program with all that is public about it.
 
     Make one with :meth:`create` or :meth:`load`. The module of the party level is
-    ``mpcc.emit.parse(artifact.program)``.
+    ``mpcc.emit.graphdef.parse(artifact.program)``.
     """
 
     def __init__(
@@ -196,7 +195,7 @@ class Artifact:
             entries[_PUBLIC] = public_bytes(public)
         hashes = {name: hashlib.sha256(data).hexdigest() for name, data in entries.items()}
         manifest: dict[str, Any] = {
-            "format": format_of(secure_module),
+            "format": format_version(secure_module),
             "mpcc": version,
             "protocol": protocol,
             "places": [p for p in PLACES if p not in OWNER_PLACES],
@@ -242,7 +241,8 @@ class Artifact:
         where = f"{source}, manifest.json"
         manifest = load_json(entries["manifest.json"], "E-artifact-manifest", where)
         if manifest.get("format") != _WITHOUT_CALLS:
-            _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source)
+            reads = f"formats {_WITHOUT_CALLS} and {FORMAT}"
+            _check_version(manifest, FORMAT, "artifact", "E-artifact-version", source, reads)
         manifest = _check_manifest(manifest, where)
         if set(entries) != {"manifest.json", *manifest["entries"]}:
             raise MpccError.of("E-artifact-manifest", "it names other entries", where)
@@ -391,12 +391,7 @@ class Artifact:
         return list(self._manifest["outputs"])
 
     def decoded(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Revealed numbers by output name, in the model's dtypes and the manifest's order.
-
-        What the owners of outputs compute after the reveal is done.
-        """
-        if self.finished_outputs:
-            outputs = finished(self.tensor_module, outputs)
+        """Numbers by output name, in the model's dtypes and the manifest's order."""
         dtypes = {port["name"]: _DTYPES.get(port.get("dtype", "")) for port in self.outputs}
         return {
             name: outputs[name] if dtype is None else outputs[name].astype(dtype)
@@ -527,12 +522,14 @@ def _unzip(data: bytes, source: str) -> dict[str, bytes]:
     return entries
 
 
-def format_of(secure_module: Module) -> int:
+def format_version(secure_module: Module) -> int:
     """The version of the format that a program is written in."""
     return FORMAT if called(secure_module) else _WITHOUT_CALLS
 
 
-def _check_version(data: Mapping[str, Any], known: int, what: str, code: str, source: str) -> None:
+def _check_version(
+    data: Mapping[str, Any], known: int, what: str, code: str, source: str, reads: str = ""
+) -> None:
     found = data.get("format")
     if found == known and type(found) is int:
         return
@@ -540,7 +537,7 @@ def _check_version(data: Mapping[str, Any], known: int, what: str, code: str, so
     newer = type(found) is int and found > known
     raise MpccError.of(
         code,
-        f"the {what} has format {shown}, this mpcc reads format {known}",
+        f"the {what} has format {shown}, this mpcc reads {reads or f'format {known}'}",
         source,
         "use the newer mpcc that wrote it, or compile the model again with this one"
         if newer

@@ -14,7 +14,7 @@ from mpcc.ir import budget
 from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import fixed
 from mpcc.runtime.interpreter import interpret
-from mpcc.runtime.owners import prepared_inputs
+from mpcc.runtime.owners import finished_outputs, prepared_inputs
 from mpcc.runtime.session import Session
 from mpcc.version import VERSION
 
@@ -73,7 +73,7 @@ def simulate(
         rounding=rounding,
         seed=seed,
     )
-    outputs = artifact.decoded(result.outputs)
+    outputs = finished_outputs(artifact, result.outputs)
     return Simulated(outputs, tuple(o.loc or f"op {o.op}" for o in result.overflows))
 
 
@@ -137,7 +137,7 @@ def run_local(
         outputs, stats = interpret(
             module, artifact.protocol, words, data, repeat, max_memory, max_work
         )
-        return RunResult(artifact.decoded(outputs), stats)
+        return RunResult(finished_outputs(artifact, outputs, max_memory, max_work), stats)
     with Session(
         artifact,
         words,

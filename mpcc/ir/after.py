@@ -12,7 +12,7 @@ Values are computed in binary64 and rounded to binary32 once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mpcc.ir import budget
 from mpcc.ir.calls import AFTER
 from mpcc.ir.core import Function, Module, Op
 from mpcc.ir.interp import real
-from mpcc.ir.local import as_module, shown
+from mpcc.ir.local import as_module, problem, shown
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import OWNER_PLACES
 
@@ -65,43 +65,44 @@ def after_problems(module: Module) -> Iterator[Diagnostic]:
     for owner, function in after_functions(module).items():
         where = f"@{function.name}"
         if owner not in OWNER_PLACES or function.args or function.returns:
-            yield _problem("no function of an owner of outputs", where)
+            yield problem("no function of an owner of outputs", where)
         read: set[str] = set()
         given: set[str] = set()
         for position, op in enumerate(function.ops):
             here = f"{where}, op {position} {op.name}"
             name = op.attrs.get("name", "")
             if op.definition in (tensor.Input, tensor.Output) and op.attrs["owner"] != owner:
-                yield _problem(f"touches what is of {op.attrs['owner']}", here)
+                yield problem(f"touches what is of {op.attrs['owner']}", here)
             elif op.definition is tensor.Input:
                 source = opened.get(name)
                 if source is None or name in read or source.attrs["owner"] != owner:
-                    yield _problem(f"{name!r} is no output of {owner} in @main, or not new", here)
+                    yield problem(f"{name!r} is no output of {owner} in @main, or not new", here)
                 elif source.operands[0].type.shape != op.attrs["shape"]:  # type: ignore[union-attr]
-                    yield _problem(f"{name!r} has another shape in @main", here)
+                    yield problem(f"{name!r} has another shape in @main", here)
                 read.add(name)
             elif op.definition is tensor.Output:
                 steps = list(_chain(op))
                 first = steps[-1].operands[0].op if steps else None
                 if first is None or first.attrs.get("name") != name or name in given:
-                    yield _problem(f"{name!r} is not made of the output of this name, once", here)
+                    yield problem(f"{name!r} is not made of the output of this name, once", here)
                 given.add(name)
             elif op.definition not in MAPS:
-                yield _problem("is not computed after a reveal", here)
+                yield problem("is not computed after a reveal", here)
         if read != given or not given:
-            yield _problem("not all outputs that it reads are handed over", where)
+            yield problem("not all outputs that it reads are handed over", where)
 
 
-def _problem(what: str, where: str) -> Diagnostic:
-    return Diagnostic("E-local-program", what, where, "compile the model again")
-
-
-def finished(module: Module, outputs: Mapping[str, Array]) -> dict[str, Array]:
+def finished(
+    module: Module,
+    outputs: Mapping[str, Array],
+    check: Callable[[Module], None] = budget.check,
+) -> dict[str, Array]:
     """The model's answers, of the outputs of @main.
 
     Args:
         module: a verified tensor module, which is not trusted otherwise.
         outputs: arrays by name.
+        check: refuses functions that need too much; given each one as a module.
 
     Raises:
         MpccError: ``E-local-program`` or ``E-limit-…``.
@@ -113,7 +114,7 @@ def finished(module: Module, outputs: Mapping[str, Array]) -> dict[str, Array]:
     collect(after_problems(module))
     for function in functions.values():
         own = as_module(function)
-        budget.check(own)
+        check(own)
         names = [op.attrs["name"] for op in function.walk(tensor.Input.name)]
         missing = [name for name in names if name not in outputs]
         if missing:

@@ -35,6 +35,7 @@ __all__ = [
     "local_problems",
     "local_rows",
     "prepared",
+    "problem",
     "public_names",
     "shown",
 ]
@@ -110,56 +111,57 @@ def local_problems(module: Module) -> Iterator[Diagnostic]:
     for owner, function in local_functions(module).items():
         where = f"@{function.name}"
         if owner not in OWNER_PLACES:
-            yield _problem(f"{owner} owns no inputs", where)
+            yield problem(f"{owner} owns no inputs", where)
         if function.args or function.returns:
-            yield _problem("a function of an owner takes no arguments and returns nothing", where)
+            yield problem("a function of an owner takes no arguments and returns nothing", where)
         for position, op in enumerate(function.ops):
             here = f"{where}, op {position} {op.name}"
             yield from _source_problems(op, owner, here)
             name = op.attrs.get("name", "")
             if op.definition is tensor.Input:
                 if name in read:
-                    yield _problem(f"the input {name!r} is read twice", here)
+                    yield problem(f"the input {name!r} is read twice", here)
                 read.add(name)
             if op.definition is tensor.Output:
                 if name in given:
-                    yield _problem(f"{name!r} is handed over twice", here)
+                    yield problem(f"{name!r} is handed over twice", here)
                 given.add(name)
                 yield from _handover_problems(op, owner, shared.get(name), here)
         if not any(op.definition is tensor.Output for op in function.ops):
-            yield _problem("hands nothing over", where)
+            yield problem("hands nothing over", where)
     for name in sorted(given & read):
-        yield _problem(f"{name!r} is an input of an owner and of @main", "tensor.mpcc")
+        yield problem(f"{name!r} is an input of an owner and of @main", "tensor.mpcc")
 
 
-def _problem(what: str, where: str) -> Diagnostic:
+def problem(what: str, where: str) -> Diagnostic:
+    """That a function of an owner is not of its form."""
     return Diagnostic("E-local-program", what, where, "compile the model again")
 
 
 def _source_problems(op: Op, owner: str, where: str) -> Iterator[Diagnostic]:
     if not issubclass(op.definition, tensor.TensorOperation) or op.body is not None:
-        yield _problem("no operator of the tensor level", where)
+        yield problem("no operator of the tensor level", where)
         return
     allowed = {tensor.Input: owner, tensor.Weight: "public", tensor.Output: owner}
     wanted = allowed.get(op.definition)
     if wanted is not None and op.attrs["owner"] != wanted:
-        yield _problem(f"touches what is of {op.attrs['owner']}, not {wanted}", where)
+        yield problem(f"touches what is of {op.attrs['owner']}, not {wanted}", where)
     # Follows from the sources; looked at all the same, as it is what matters.
     for value in op.results:
         type_ = value.type
         if not isinstance(type_, TensorType) or type_.visibility not in (owner, "public"):
-            yield _problem(f"computes what {owner} may not know", where)
+            yield problem(f"computes what {owner} may not know", where)
 
 
 def _handover_problems(op: Op, owner: str, taker: Op | None, where: str) -> Iterator[Diagnostic]:
     name = op.attrs["name"]
     if taker is None:
-        yield _problem(f"@main has no input {name!r}", where)
+        yield problem(f"@main has no input {name!r}", where)
         return
     if taker.attrs["owner"] != owner:
-        yield _problem(f"{name!r} is of {taker.attrs['owner']} in @main", where)
+        yield problem(f"{name!r} is of {taker.attrs['owner']} in @main", where)
     if op.operands[0].type != taker.result.type:
-        yield _problem(f"{name!r} has another type in @main", where)
+        yield problem(f"{name!r} has another type in @main", where)
 
 
 def check_local(module: Module) -> None:

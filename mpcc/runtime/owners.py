@@ -1,8 +1,8 @@
-"""What owners of inputs do in the clear before a run: their functions of the artifact."""
+"""What owners do in the clear before and after a run: their functions of the artifact."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,35 @@ import numpy.typing as npt
 from mpcc.artifact import Artifact
 from mpcc.errors import Diagnostic, collect
 from mpcc.ir import budget
+from mpcc.ir.after import finished
 from mpcc.ir.encodings import check_ids
 from mpcc.ir.local import prepared
 
-__all__ = ["prepared_inputs"]
+__all__ = ["finished_outputs", "prepared_inputs"]
 
 Array = npt.NDArray[Any]
+
+
+def _problems(
+    ports: Sequence[Mapping[str, Any]], inputs: Mapping[str, Array]
+) -> Iterator[Diagnostic]:
+    """What is wrong with values that functions of owners take; shapes are theirs to check.
+
+    A number that no table has would become a row of zeros without notice.
+    """
+    for port in ports:
+        if port["name"] not in inputs:
+            continue
+        array = np.asarray(inputs[port["name"]])
+        # A comparison with NaN is false, so NaN is refused here too.
+        good = bool(np.all((array >= port["lo"]) & (array <= port["hi"])))
+        if good and port.get("whole"):
+            good = bool(np.all(array == np.rint(array)))
+        if not good:
+            kind = "whole numbers in " if port.get("whole") else "in "
+            what = f"not all values are {kind}[{port['lo']}, {port['hi']}]"
+            fix = "scale the data as the model expects it, or compile with --input-range"
+            yield Diagnostic("E-input-range", what, f"input {port['name']}", fix)
 
 
 def prepared_inputs(
@@ -35,11 +58,12 @@ def prepared_inputs(
         max_work: multiply-adds that it may take; None: the interpreters' limit.
 
     Raises:
-        MpccError: ``E-local-program``, ``E-limit-…``, or ``E-input-range``: a value that is to be
-            shared is beyond the range that the program takes.
+        MpccError: ``E-local-program``, ``E-limit-…``, or ``E-input-range``: a value that a function
+            takes, or one that is to be shared, is beyond its range or not whole.
     """
     if not artifact.local_inputs:
         return dict(inputs)
+    collect(_problems(artifact.local_inputs, inputs))
     check = partial(budget.check, max_memory=max_memory, max_work=max_work)
     found = prepared(artifact.tensor_module, artifact.public_weights, inputs, check)
     problems: list[Diagnostic] = []
@@ -57,3 +81,26 @@ def prepared_inputs(
             problems.append(Diagnostic("E-input-range", what, f"input {name}", fix))
     collect(problems)
     return found
+
+
+def finished_outputs(
+    artifact: Artifact,
+    outputs: Mapping[str, Array],
+    max_memory: int | None = None,
+    max_work: int | None = None,
+) -> dict[str, Array]:
+    """The model's answers, in its dtypes, of the numbers that a run opens.
+
+    Args:
+        artifact: its functions of owners are not trusted.
+        outputs: revealed numbers by output name.
+        max_memory: bytes that computing may take; None: three quarters of the machine's.
+        max_work: multiply-adds that it may take; None: the interpreters' limit.
+
+    Raises:
+        MpccError: ``E-local-program`` or ``E-limit-…``.
+    """
+    if artifact.finished_outputs:
+        check = partial(budget.check, max_memory=max_memory, max_work=max_work)
+        outputs = finished(artifact.tensor_module, outputs, check)
+    return artifact.decoded(outputs)

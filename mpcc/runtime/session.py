@@ -23,7 +23,7 @@ from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.runtime import native
 from mpcc.runtime.certificates import issue
 from mpcc.runtime.cluster import OWNER, Cluster
-from mpcc.runtime.owners import prepared_inputs
+from mpcc.runtime.owners import finished_outputs, prepared_inputs
 from mpcc.runtime.party import Party
 from mpcc.runtime.trace import merge
 
@@ -158,7 +158,7 @@ class Session:
         given = {n: encoded(np.asarray(a), ports.get(n, {})) for n, a in ready.items()}
         data = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in given.items()}
         outputs = self._guard("running", lambda: self._endpoint.run(data))
-        return Run(self.artifact.decoded(outputs))
+        return Run(finished_outputs(self.artifact, outputs, *self._limits))
 
     def _guard(self, doing: str, action: Callable[[], Result]) -> Result:
         try:

@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mpcc.artifact import Artifact, format_of
+from mpcc.artifact import Artifact, format_version
 from mpcc.cost import PROFILES, count
 from mpcc.errors import Diagnostic, MpccError
 from mpcc.ir.analysis.forms import CONST, forms, is_real
@@ -195,7 +195,7 @@ def check_derived(artifact: Artifact, program: Module | None) -> list[Diagnostic
             if text != print_module(made):
                 what = "not the text that its own program has: it may say more"
                 problems.append(_refused("E-verify-text", what, name))
-        if artifact.manifest["format"] != format_of(artifact.secure_module):
+        if artifact.manifest["format"] != format_version(artifact.secure_module):
             what = "format: not the version that its program is written in"
             problems.append(_refused("E-verify-text", what, "manifest.json"))
         for name in artifact.odd_entries:

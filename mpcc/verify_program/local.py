@@ -1,7 +1,10 @@
-"""Whether what owners compute before sharing depends on their own data and public values alone.
+"""Whether what owners compute in the clear depends on their own data and public values alone.
 
-What is checked stands in :func:`mpcc.ir.local.local_problems`; here the file around it: the inputs
-that the manifest announces, the public weights that the file brings, and the verifier's own policy.
+What is checked stands in :func:`mpcc.ir.local.local_problems` (``@local``, before sharing) and
+:func:`mpcc.ir.after.after_problems` (``@after``, of what was revealed); here the file around it:
+the inputs and outputs that the manifest announces, the public weights that the file brings, and the
+verifier's own policy: its owners of inputs, public weights, and outputs whose scores may be opened
+(``policy.logits``).
 """
 
 from __future__ import annotations

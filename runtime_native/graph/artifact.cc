@@ -188,8 +188,9 @@ Artifact read_artifact(const std::string& path) {
   if (format == json.end() || !format->is_number_integer())
     reader.fail("E-artifact-manifest", "no format version");
   if (const auto found = format->get<std::int64_t>(); found != kFormat && found != kWithoutCalls)
-    reader.fail("E-artifact-version", "format " + std::to_string(found) +
-                                          "; this program reads format " + std::to_string(kFormat));
+    reader.fail("E-artifact-version",
+                "format " + std::to_string(found) + "; this program reads formats " +
+                    std::to_string(kWithoutCalls) + " and " + std::to_string(kFormat));
   Artifact artifact;
   artifact.protocol = string_at("protocol").substr(0, 100);
   artifact.program = reader.read(3);

@@ -152,6 +152,13 @@ def test_huge_shapes_are_refused_before_anything_is_allocated(tokens):
     assert caught.value.code.startswith("E-limit-")
 
 
+@pytest.mark.parametrize("ids", [[0, 1, 20], [0, -21, 1], [0, 0.5, 1], [0, np.nan, 1]])
+def test_numbers_that_no_table_has_do_not_become_rows_of_zeros(tokens, ids):
+    with pytest.raises(MpccError) as caught:
+        prepared_inputs(tokens.artifact, {"ids": np.array([ids], np.float32)})
+    assert caught.value.code == "E-input-range"
+
+
 def test_public_weights_are_those_of_the_functions_in_one_form(tokens):
     artifact, entry = tokens.artifact, "public.safetensors"
     entries = entries_of(artifact)

@@ -13,6 +13,7 @@ from mpcc.ir.after import after_functions
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.text import parse_module, print_module
 from mpcc.options import CompileOptions
+from mpcc.runtime.owners import finished_outputs
 from mpcc.verify_program import declared_policy, load_policy, verify_artifact
 from tests.verify.artifact_mutations import entries_of, packed
 
@@ -84,6 +85,16 @@ def test_the_answer_is_the_same_and_cheaper(softmax):
         assert np.allclose(run.outputs["y"].sum(axis=1), 1, atol=1e-6)
     sent = [c.cost.cost.to_json([])["bytes_sent"] for c in (softmax, plain)]
     assert 2 * sum(sent[0].values()) < sum(sent[1].values())
+
+
+@pytest.mark.parametrize("limit", [{"max_memory": 1}, {"max_work": 1}])
+def test_what_comes_after_a_reveal_keeps_to_the_users_limits(softmax, limit):
+    scores = {"y": (X @ W).astype(np.float32)}
+    wanted = softmax_of(scores["y"].astype(np.float64))
+    np.testing.assert_allclose(finished_outputs(softmax.artifact, scores)["y"], wanted, atol=1e-6)
+    with pytest.raises(MpccError) as caught:
+        finished_outputs(softmax.artifact, scores, **limit)
+    assert caught.value.code.startswith("E-limit-")
 
 
 @pytest.mark.parametrize("last", [("LogSoftmax",), ("Sigmoid",), ("Sigmoid", "Softmax")])
