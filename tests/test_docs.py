@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from mpcc.ir.ops.tensor import DIALECT
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
@@ -20,3 +22,9 @@ def test_links_between_pages_lead_somewhere():
             if "://" not in target and not (page.parent / target).exists():
                 broken.append(f"{page.name}: {target}")
     assert not broken
+
+
+def test_the_table_of_kinds_has_every_operator():
+    table = [line for line in (DOCS / "levels.md").read_text().splitlines() if line[:2] == "| "]
+    named = set(re.findall(r"`(\w+)`", "\n".join(table)))
+    assert {name.partition(".")[2] for name in DIALECT.operations} <= named

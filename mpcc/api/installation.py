@@ -25,21 +25,29 @@ class Check:
     detail: str
 
 
+def _version_of(package: str) -> str | None:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def doctor() -> list[Check]:
     """Examine this installation."""
-    import importlib.metadata
     import platform
 
     checks = [Check("python", True, True, platform.python_version())]
     checks += [Check(*row) for row in native.checks()]
     for package, use in (
         ("onnxruntime", "reference of simulate --reference and of the demo"),
-        ("tensorflow-cpu", "checks that TensorFlow reads the emitted graph"),
+        ("tensorflow-cpu", "reads SavedModel and Keras models"),
     ):
-        try:
-            checks.append(Check(package, True, False, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            checks.append(Check(package, False, False, use))
+        # TensorFlow is also distributed without the suffix.
+        names = (package, package.removesuffix("-cpu"))
+        found = next(filter(None, map(_version_of, names)), None)
+        checks.append(Check(package, found is not None, False, found or use))
     for variable, effect in DEBUG_VARIABLES.items():
         value = os.environ.get(variable)
         detail = effect if value is None else f"set to {value!r}; {effect}"
