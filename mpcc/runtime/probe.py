@@ -33,8 +33,21 @@ _LONGEST = 1 << 28
 _BURST = 0.5
 """Seconds that the second burst should take."""
 _CHUNK = 1 << 18
+_HANDSHAKE = 2.0
+"""Seconds that a caller may take to show a certificate; nobody else is served meanwhile."""
+_TURN = 60.0
+"""Seconds, beyond the patience for a silent peer, that measuring one pair may take in all."""
 _MAX_FILE = 1 << 20
 _MAX_WORD = 1 << 16
+_FAILURES = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""Of the network, and of a peer that says nonsense."""
 _NUMBER = struct.Struct("!d")
 _LENGTH = struct.Struct("!I")
 
@@ -111,11 +124,15 @@ def _accept(
     context = _context(config, server=True)
     deadline = time.monotonic() + config.patience
     while True:
-        listener.settimeout(max(0.01, deadline - time.monotonic()))
+        # However many strangers call, and however slowly.
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it did not call in time")
+        listener.settimeout(left)
         connection, _ = listener.accept()
-        connection.settimeout(config.patience)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settimeout(min(left, _HANDSHAKE))
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             found = context.wrap_socket(connection, server_side=True)
         except OSError:
             connection.close()
@@ -158,7 +175,40 @@ def _call(config: _Config, peer: _Party) -> ssl.SSLSocket:
         raise
 
 
-def _read(connection: ssl.SSLSocket, count: int) -> bytes:
+class _Line:
+    """A connection that raises ``TimeoutError`` after a silence, and at a deadline in any case.
+
+    Args:
+        connection: with its peer.
+        patience: seconds of silence that are waited for.
+    """
+
+    def __init__(self, connection: ssl.SSLSocket, patience: float) -> None:
+        self._connection, self._patience = connection, patience
+        self.begin()
+
+    def begin(self) -> None:
+        """A turn begins: its time is counted from now on."""
+        self._deadline = time.monotonic() + self._patience + _TURN
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it takes too long")
+        self._connection.settimeout(min(left, self._patience))
+
+    def recv(self, most: int) -> bytes:
+        """Up to so many bytes; none if the peer left."""
+        self._wait()
+        return self._connection.recv(most)
+
+    def sendall(self, data: bytes) -> None:
+        """All of them."""
+        self._wait()
+        self._connection.sendall(data)
+
+
+def _read(connection: _Line, count: int) -> bytes:
     found = bytearray()
     while len(found) < count:
         part = connection.recv(min(_CHUNK, count - len(found)))
@@ -168,7 +218,7 @@ def _read(connection: ssl.SSLSocket, count: int) -> bytes:
     return bytes(found)
 
 
-def _one_way(connection: ssl.SSLSocket, first: bool) -> float:
+def _one_way(connection: _Line, first: bool) -> float:
     """Half the shortest round trip, seconds."""
     best = math.inf
     for _ in range(_PINGS):
@@ -186,14 +236,14 @@ def _one_way(connection: ssl.SSLSocket, first: bool) -> float:
     return _number(connection) / 2
 
 
-def _number(connection: ssl.SSLSocket) -> float:
+def _number(connection: _Line) -> float:
     (found,) = _NUMBER.unpack(_read(connection, _NUMBER.size))
     if not 0 < found < 2.0**64:
         raise ValueError("no figure")
     return float(found)
 
 
-def _send_burst(connection: ssl.SSLSocket, count: int) -> float:
+def _send_burst(connection: _Line, count: int) -> float:
     """Bits per second as the receiver sees them."""
     block = bytes(_CHUNK)
     connection.sendall(_LENGTH.pack(count))
@@ -202,7 +252,7 @@ def _send_burst(connection: ssl.SSLSocket, count: int) -> float:
     return _number(connection)
 
 
-def _take_burst(connection: ssl.SSLSocket) -> float:
+def _take_burst(connection: _Line) -> float:
     (count,) = _LENGTH.unpack(_read(connection, _LENGTH.size))
     if not 2 <= count <= _LONGEST:
         raise ValueError("no length of a burst")
@@ -219,7 +269,7 @@ def _take_burst(connection: ssl.SSLSocket) -> float:
     return rate
 
 
-def _rate(connection: ssl.SSLSocket, sending: bool) -> float:
+def _rate(connection: _Line, sending: bool) -> float:
     """Bandwidth of one direction, bits per second."""
     if not sending:
         _take_burst(connection)
@@ -228,7 +278,7 @@ def _rate(connection: ssl.SSLSocket, sending: bool) -> float:
     return _send_burst(connection, min(_LONGEST, max(_FIRST, int(first / 8 * _BURST))))
 
 
-def _exchange(connection: ssl.SSLSocket, known: dict[str, tuple[float, float]]) -> None:
+def _exchange(connection: _Line, known: dict[str, tuple[float, float]]) -> None:
     """Tell each other all links that one knows; what one measured oneself stays."""
     word = json.dumps(known).encode()
     connection.sendall(_LENGTH.pack(len(word)) + word)
@@ -274,8 +324,10 @@ def measure(path: Path, index: int, listener: socket.socket | None = None) -> Pr
         with ExitStack() as stack:
             if listener is None and index != max(config.parties):
                 family = socket.AF_INET6 if ":" in own.host else socket.AF_INET
-                listener = stack.enter_context(socket.create_server(("", own.port), family=family))
-            connections = []
+                listener = stack.enter_context(
+                    socket.create_server((own.host, own.port), family=family)
+                )
+            lines = []
             early: dict[str, ssl.SSLSocket] = {}
             stack.callback(_close, early)
             for pair in _pairs(config):
@@ -287,15 +339,17 @@ def measure(path: Path, index: int, listener: socket.socket | None = None) -> Pr
                     connection = _accept(listener, config, peer.name, early)
                 else:
                     connection = _call(config, peer)
-                connections.append((peer, stack.enter_context(connection)))
-                latency = _one_way(connection, first=listens)
+                line = _Line(stack.enter_context(connection), config.patience)
+                lines.append((peer, line))
+                latency = _one_way(line, first=listens)
                 for sends in (True, False):
                     ends = (own, peer) if sends == listens else (peer, own)
-                    rate = _rate(connection, sending=ends[0] is own)
+                    rate = _rate(line, sending=ends[0] is own)
                     known[link_name(ends[0].place, ends[1].place)] = (latency, rate)
-            for peer, connection in connections:  # noqa: B007 - an error names it
-                _exchange(connection, known)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+            for peer, line in lines:  # noqa: B007 - an error names it
+                line.begin()
+                _exchange(line, known)
+    except _FAILURES as error:
         raise MpccError.of(
             "E-network-measure",
             f"the connection with {peer.name} fails: {error or type(error).__name__}",

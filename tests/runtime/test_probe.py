@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -83,6 +84,13 @@ def test_a_stranger_is_turned_away(cluster, tmp_path):
     other.mkdir()
     issue(other, COMPUTE_PLACES)
     port = json.loads(path.read_text())["endpoints"][0]["port"]
+    with knocking(port):
+        assert set(together(path, listeners)[0].links) == LINKS
+
+
+@contextmanager
+def knocking(port):
+    """Somebody without a certificate calls again and again."""
     stop = threading.Event()
 
     def knock():
@@ -94,7 +102,7 @@ def test_a_stranger_is_turned_away(cluster, tmp_path):
     thread = threading.Thread(target=knock)
     thread.start()
     try:
-        assert set(together(path, listeners)[0].links) == LINKS
+        yield
     finally:
         stop.set()
         thread.join()
@@ -106,6 +114,29 @@ def test_a_party_that_does_not_come(cluster):
     path.write_text(json.dumps({**data, "connect_deadline_s": 0.2}))
     with pytest.raises(MpccError, match=r"E-network-measure.*P1"):
         probe.measure(path, 0, listeners[0])
+
+
+def test_strangers_do_not_keep_a_party_waiting(cluster):
+    """Neither many, nor one that says nothing."""
+    path, listeners = cluster
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "connect_deadline_s": 0.5}))
+    port = data["endpoints"][0]["port"]
+    with knocking(port), pytest.raises(MpccError, match=r"did not call in time|timed out"):
+        probe.measure(path, 0, listeners[0])
+    silent = socket.create_connection(("127.0.0.1", port))
+    with silent, pytest.raises(MpccError, match=r"did not call in time|timed out"):
+        probe.measure(path, 0, listeners[0])
+
+
+@pytest.mark.parametrize("word", ["[" * 60_000, '{"0->1": [0.1, 1' + "0" * 400 + "]}", "3"])
+def test_nonsense_of_a_peer_is_an_error(cluster, monkeypatch, word):
+    """Of one that has a certificate."""
+    path, listeners = cluster
+    honest = probe.json.dumps
+    monkeypatch.setattr(probe.json, "dumps", lambda known: word if known else honest(known))
+    with pytest.raises(MpccError, match="E-network-measure"):
+        together(path, listeners)
 
 
 @pytest.mark.parametrize(
