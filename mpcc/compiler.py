@@ -465,7 +465,7 @@ class _Compiler:
         with checkpoint.timed(pipeline.IMPORT):
             imported = plain = self.imported(source, size)
             if len(plain.module.main.ops) > MOST_WRITTEN_OUT and not (
-                self.flat or looks_up(plain.module)
+                self.flat or _looks_up(plain.module)
             ):
                 imported = self.imported(source, size, calls=True)
             if known is not None:
@@ -593,7 +593,7 @@ class _Compiler:
         return Compiled(artifact, weights, private, report, notes, tuple(checkpoint.seconds))
 
 
-def looks_up(module: Module) -> bool:
+def _looks_up(module: Module) -> bool:
     """Whether an input is taken as positions or truth values: known from its uses in @main."""
     main = module.main
     return any(

@@ -73,7 +73,7 @@ def write_outputs(outputs: dict[str, Any], path: Path | None) -> None:
     """Print a row per output, and write the arrays to `path` if it is named."""
     import numpy as np
 
-    from mpcc.artifact import atomic_write
+    from mpcc.files import atomic_write
 
     table = Table("output", "shape", "min", "max", "values")
     for name, array in outputs.items():

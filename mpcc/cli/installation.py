@@ -98,7 +98,7 @@ def bench(
 
 def _measure_network(cluster: Path, index: int | None, output: Path | None) -> None:
     from mpcc import api
-    from mpcc.artifact import atomic_write
+    from mpcc.files import atomic_write
 
     if index is None:
         raise MpccError.of(

@@ -158,7 +158,7 @@ def run(
 ) -> None:
     """Run the three parties on this machine; this command is client and model owner."""
     from mpcc import api, options
-    from mpcc.artifact import atomic_write
+    from mpcc.files import atomic_write
     from mpcc.ir import budget
 
     api.forbid_core_dumps()

@@ -97,7 +97,7 @@ def inspect(
 
 def _write(path: Path, text: str, private: Path | None) -> None:
     """Write a report; what came from a private one is readable by its owner alone."""
-    from mpcc.artifact import atomic_write
+    from mpcc.files import atomic_write
 
     with atomic_write(path, mode=0o644 if private is None else 0o600) as file:
         file.write(text.encode())

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mpcc.artifact import Artifact, atomic_write
+from mpcc.artifact import Artifact
 from mpcc.errors import Diagnostic, MpccError
+from mpcc.files import atomic_write
 from mpcc.ir.encodings import encoded
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.runtime import native
@@ -62,9 +63,10 @@ class Session:
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
         run_limit: seconds that a run, or the setup, may take.
-        max_memory: bytes that an endpoint may need, and
-        max_work: multiply-adds that it may do in a run; a program that needs more is refused
-            before anything is allocated (``E-limit-…``). None: what ``docs/engine.md`` says.
+        max_memory: bytes that an endpoint may need; a program that needs more is refused before
+            anything is allocated (``E-limit-…``). None: what ``docs/engine.md`` says.
+        max_work: multiply-adds that an endpoint may do in a run; likewise.
+        trace: file for what every endpoint did when, as Chrome trace events, written at the end.
 
     Raises:
         MpccError: ``E-limit-…``, ``E-native-…``, ``E-party-…`` or ``E-net-…``; names party

@@ -82,8 +82,6 @@ class Reason:
     fix: str
 
 
-_LAST = "if it is the last step, end the exported model before it and apply it to the answer"
-
 _REASONS: Mapping[str, Reason] = {
     "Compress NonMaxSuppression NonZero Unique": Reason(
         "data-dependent shape",
