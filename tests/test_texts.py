@@ -29,6 +29,8 @@ OTHERS = {
     "--index": "mpcc-party",
     "--listen-fd": "mpcc-party",
     "--minutes": "tests.fuzz.campaign",
+    "--model": "benchmarks.campaigns",
+    "--runs": "benchmarks.campaigns",
     "--targets": "tests.fuzz.campaign",
     "--mlock": "mpcc-party",
     "--plot": "benchmarks.verify",

@@ -23,7 +23,7 @@ from mpcc.ir import budget
 from mpcc.ir.calls import AFTER
 from mpcc.ir.core import Function, Module, Op
 from mpcc.ir.interp import real
-from mpcc.ir.local import as_module, problem, shown
+from mpcc.ir.local import as_module, problem
 from mpcc.ir.ops import tensor
 from mpcc.ir.types import OWNER_PLACES
 
@@ -47,14 +47,20 @@ def after_rows(module: Module) -> list[tuple[str, str, str]]:
     for owner, function in after_functions(module).items():
         for op in function.walk(tensor.Output.name):
             steps = [step.name.partition(".")[2] for step in _chain(op)]
-            rows.append((owner, shown(op.attrs["name"]), ", ".join(reversed(steps))))
+            rows.append((owner, op.attrs["name"], ", ".join(reversed(steps))))
     return rows
 
 
+MAX_CHAIN = 8
+"""Maps that lead to one output: what is made from files of others walks no longer chains."""
+
+
 def _chain(op: Op) -> Iterator[Op]:
-    """The maps that lead to an output, the last one first."""
+    """The maps that lead to an output, the last one first; one more than allowed at most."""
     at = op.operands[0].op
-    while at is not None and at.definition is not tensor.Input and at.operands:
+    for _ in range(MAX_CHAIN + 1):
+        if at is None or at.definition is tensor.Input or not at.operands:
+            return
         yield at
         at = at.operands[0].op
 
@@ -82,6 +88,9 @@ def after_problems(module: Module) -> Iterator[Diagnostic]:
                 read.add(name)
             elif op.definition is tensor.Output:
                 steps = list(_chain(op))
+                if len(steps) > MAX_CHAIN:
+                    yield problem(f"is made by more than {MAX_CHAIN} maps", here)
+                    break
                 first = steps[-1].operands[0].op if steps else None
                 if first is None or first.attrs.get("name") != name or name in given:
                     yield problem(f"{name!r} is not made of the output of this name, once", here)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir import budget
-from mpcc.ir.calls import LOCAL
+from mpcc.ir.calls import LOCAL, is_call
 from mpcc.ir.core import Function, Module, Op, clone_function
 from mpcc.ir.interp import real
 from mpcc.ir.ops import tensor
@@ -139,7 +139,7 @@ def problem(what: str, where: str) -> Diagnostic:
 
 
 def _source_problems(op: Op, owner: str, where: str) -> Iterator[Diagnostic]:
-    if not issubclass(op.definition, tensor.TensorOperation) or op.body is not None:
+    if not issubclass(op.definition, tensor.TensorOperation) or op.body is not None or is_call(op):
         yield problem("no operator of the tensor level", where)
         return
     allowed = {tensor.Input: owner, tensor.Weight: "public", tensor.Output: owner}

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.artifact import Artifact
-from mpcc.errors import Diagnostic, collect
+from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir import budget
 from mpcc.ir.after import finished
 from mpcc.ir.encodings import check_ids
-from mpcc.ir.local import prepared
+from mpcc.ir.local import local_functions, prepared
+from mpcc.ir.ops import tensor
 
 __all__ = ["finished_outputs", "prepared_inputs"]
 
@@ -58,8 +59,9 @@ def prepared_inputs(
         max_work: multiply-adds that it may take; None: the interpreters' limit.
 
     Raises:
-        MpccError: ``E-local-program``, ``E-limit-…``, or ``E-input-range``: a value that a function
-            takes, or one that is to be shared, is beyond its range or not whole.
+        MpccError: ``E-local-program``, ``E-limit-…``, ``E-input-name``: what a function makes is
+            given, or ``E-input-range``: a value that one takes, or that is to be shared, is beyond
+            its range or not whole.
     """
     if not artifact.local_inputs:
         return dict(inputs)
@@ -68,7 +70,14 @@ def prepared_inputs(
     found = prepared(artifact.tensor_module, artifact.public_weights, inputs, check)
     problems: list[Diagnostic] = []
     ports = {port["name"]: port for port in artifact.inputs}
-    for name in sorted(set(found) - set(inputs)):
+    functions = local_functions(artifact.tensor_module).values()
+    for name in sorted(op.attrs["name"] for f in functions for op in f.walk(tensor.Output.name)):
+        if name in inputs:
+            what = "it is made of other inputs, and is not given"
+            problems.append(Diagnostic("E-input-name", what, f"input {name}", "leave it out"))
+            continue
+        if name not in ports:
+            raise MpccError.of("E-local-program", f"the manifest has no input {name!r}", name)
         port, array = ports[name], found[name]
         if port.get("rows"):
             good = check_ids(array, port["rows"])

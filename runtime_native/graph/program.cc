@@ -364,9 +364,11 @@ void Loader::add_call(Scope& scope, const Op& op, const RawNode& node) {
                 "the types that it declares are not those of its operands and attributes");
   check_dtype(node, &op.types[0]);
   require_graph(node.device.empty(), "a call is at no place alone");
-  const auto found = functions_.find(std::string(kCalled) + op.attributes.text("callee"));
-  require_graph(found != functions_.end() && found->second < first_body_ &&
-                    op.attributes.text("callee") != "main",
+  // The main program and functions of owners are not called (mpcc/ir/calls.py).
+  const std::string callee(op.attributes.text("callee"));
+  const bool own = callee == "main" || callee.starts_with("local.") || callee.starts_with("after.");
+  const auto found = functions_.find(std::string(kCalled) + callee);
+  require_graph(found != functions_.end() && found->second < first_body_ && !own,
                 "a function that is not in the library");
   require_graph(found->second <= called_, "functions are not in order of their first calls");
   const RawFunction& function = graph_.functions[found->second];

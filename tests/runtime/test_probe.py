@@ -133,8 +133,8 @@ def test_strangers_do_not_keep_a_party_waiting(cluster):
 def test_nonsense_of_a_peer_is_an_error(cluster, monkeypatch, word):
     """Of one that has a certificate."""
     path, listeners = cluster
-    honest = probe.json.dumps
-    monkeypatch.setattr(probe.json, "dumps", lambda known: word if known else honest(known))
+    honest = json.dumps
+    monkeypatch.setattr(json, "dumps", lambda known: word if known else honest(known))
     with pytest.raises(MpccError, match="E-network-measure"):
         together(path, listeners)
 

@@ -86,6 +86,14 @@ LIES = {
     ],
     "read twice": [(TABLE, IDS_OP.replace("%0", "%9") + "\n    " + TABLE)],
     "nothing handed over": [(f'{HANDED} loc("output_1")', "")],
+    "a call": [
+        (HANDED, '%4 = tensor.call(%3) {callee = "f", number = 1, '
+         'types = ["tensor<1x4xf32, client>"]} : tensor<1x4xf32, client>\n'
+         + HANDED.replace("%3", "%4")),
+        ("func @local.client() {", "func @f(%0: tensor<1x4xf32, client>) {\n"
+         "    %1 = tensor.relu(%0) : tensor<1x4xf32, client>\n    return %1\n  }\n"
+         "  func @local.client() {"),
+    ],
     "a function of nobody": [
         ("func @local.client() {", "func @other() {\n  }\n  func @local.client() {")
     ],
@@ -241,3 +249,9 @@ def test_a_program_without_own_computing_has_the_same_entries_as_before():
         "program.pb",
         "cost.json",
     ]
+
+
+def test_what_a_function_makes_is_not_given(tokens):
+    with pytest.raises(MpccError) as caught:
+        prepared_inputs(tokens.artifact, {**IDS, "client.0": np.full((1, 4), 1e30)})
+    assert caught.value.code == "E-input-name"

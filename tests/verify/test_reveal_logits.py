@@ -147,6 +147,11 @@ LIES = {
     "a weight": (STEP, '%9 = tensor.weight() {name = "w0", shape = [4, 5]} : '
                  f"tensor<4x5xf32, model>\n{STEP}"),
     "no place": ("func @after.client", "func @after.P1"),
+    "a long chain": (STEP, "\n".join(
+        [STEP.replace("%1", "%10")]
+        + [f"%{i + 1} = tensor.sigmoid(%{i}) : tensor<2x5xf32, client>" for i in range(10, 18)]
+        + ["%1 = tensor.sigmoid(%18) : tensor<2x5xf32, client>"]
+    )),
 }  # fmt: skip
 
 
