@@ -28,7 +28,7 @@ from mpcc.ir.local import local_rows, public_names
 from mpcc.ir.ops import tensor
 from mpcc.ir.phi import FormatOptions, Phi
 from mpcc.options import CompileOptions, calibration_samples, check_batches, check_writable
-from mpcc.owner_report import agreement_lines
+from mpcc.reports import agreement_lines
 from mpcc.version import VERSION
 
 if TYPE_CHECKING:

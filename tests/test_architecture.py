@@ -42,12 +42,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes": GROUND | {"approximations"},
     "emit": GROUND,
     "runtime": GROUND | {"_native"},
-    # What the model owner's private report says, for people.
-    "owner_report": {"errors"},
-    "compiler": GROUND | MIDDLE | {"owner_report", "version"},
+    "compiler": GROUND | MIDDLE | {"reports", "version"},
     "api": GROUND
     | MIDDLE
-    | {"compiler", "operator_errors", "operators", "owner_report", "reports"}
+    | {"compiler", "operator_errors", "operators", "reports"}
     | {"verify_program", "version"},
     # The table of `mpcc ops`: compiles a model per operator to count what it costs.
     "operators": GROUND | {"accuracy", "frontend", "passes", "protocols"},

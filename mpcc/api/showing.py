@@ -12,7 +12,6 @@ from rich.console import RenderableType
 
 from mpcc import artifact as files
 from mpcc import cost as costs
-from mpcc import owner_report as owner
 from mpcc import reports
 from mpcc.api.data import PathLike, names_beside
 from mpcc.artifact import Artifact
@@ -301,4 +300,4 @@ def owner_report(path: PathLike, *, all_layers: bool = False) -> list[Renderable
     Raises:
         MpccError: no such file, or no private report of this version.
     """
-    return owner.tables(files.load_private(_existing(path)), None if all_layers else owner.SHOWN)
+    return reports.owner_tables(files.load_private(_existing(path)), all_layers=all_layers)

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpcc.errors import MpccError
 
-__all__ = ["Owner"]
+__all__ = ["Owner", "of_this_version"]
+
+
+@contextmanager
+def of_this_version() -> Iterator[None]:
+    """Read a private report inside, and take it for one that this version wrote.
+
+    Raises:
+        MpccError: ``E-private``: something is missing or of another kind, because somebody edited
+            the file or another version wrote it.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise MpccError.of(
+            "E-private",
+            f"not the report of this version's `mpcc compile` ({type(error).__name__})",
+            "M.private.json",
+            "compile the model again",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -34,16 +54,8 @@ class Owner:
         Raises:
             MpccError: ``E-private``: it is not what `mpcc compile` of this version writes.
         """
-        try:
+        with of_this_version():
             return cls._of(report)
-        # Whatever is missing or of another kind in a file that somebody edited, or that is older.
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MpccError.of(
-                "E-private",
-                f"not the report of this version's `mpcc compile` ({type(error).__name__})",
-                "M.private.json",
-                "compile the model again",
-            ) from None
 
     @classmethod
     def _of(cls, report: Mapping[str, Any]) -> Owner:

@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from mpcc.errors import MpccError
+from mpcc.reports.private import of_this_version
 
-__all__ = ["agreement_lines", "tables"]
+__all__ = ["agreement_lines", "owner_tables"]
 
 SHOWN = 20
 """Layers that are shown where not all are asked for."""
@@ -36,27 +36,19 @@ def agreement_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def tables(report: Mapping[str, Any], count: int | None = SHOWN) -> list[RenderableType]:
+def owner_tables(report: Mapping[str, Any], *, all_layers: bool = False) -> list[RenderableType]:
     """What a report says.
 
     Args:
         report: of ``M.private.json``.
-        count: how many layers, of those with the largest shares of the error; None for all, in
-            the order of the model.
+        all_layers: show every layer in the model's order, not only those with the largest shares
+            of the error.
 
     Raises:
         MpccError: ``E-private``: it is not what `mpcc compile` of this version writes.
     """
-    try:
-        return _tables(report, count)
-    # Whatever is missing or of another kind in a file that somebody edited, or that is older.
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise MpccError.of(
-            "E-private",
-            f"not the report of this version's `mpcc compile` ({type(error).__name__})",
-            "M.private.json",
-            "compile the model again",
-        ) from None
+    with of_this_version():
+        return _tables(report, None if all_layers else SHOWN)
 
 
 def _tables(report: Mapping[str, Any], count: int | None) -> list[RenderableType]:
