@@ -21,6 +21,13 @@ class Visibility(str, Enum):
     public = "public"
 
 
+class Local(str, Enum):
+    """Whether owners of inputs compute before they share."""
+
+    auto = "auto"
+    none = "none"
+
+
 class RangePolicy(str, Enum):
     """How the ranges that formats rest on are made certain."""
 
@@ -77,14 +84,13 @@ def compile(
         Visibility, typer.Option(help="Whether the parties may know the weights.")
     ] = Visibility.secret,
     local: Annotated[
-        str,
+        Local,
         typer.Option(
-            metavar="auto|none",
             help="auto: owners of inputs compute in the clear, before they share, what depends on "
             "their own inputs and public weights alone, where that is cheaper; none: they share "
             "the inputs as they are.",
         ),
-    ] = "auto",
+    ] = Local.auto,
     reveal_logits: Annotated[
         bool,
         typer.Option(
@@ -205,7 +211,7 @@ def compile(
         ),
         keep_names=keep_names,
         signature=signature,
-        local=local,
+        local=local.value,
         reveal_logits=reveal_logits,
         min_agreement=min_agreement,
     )

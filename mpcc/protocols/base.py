@@ -112,6 +112,7 @@ class Pair(Share):
     """a at one party, b at the two others; the value is a + b modulo 2^bits.
 
     Attributes:
+        place: the party that has ``a``.
         a: ring words at ``place``.
         b: ring words by place, equal at both.
         bits: number of low bits that are valid.
@@ -128,6 +129,8 @@ class Rep(Share):
     """Replicated: x = x_0 + x_1 + x_2, where P_i holds own[i] = x_i and next[i] = x_{i+1}.
 
     Attributes:
+        own: x_i at P_i.
+        next: x_{i+1} at P_i.
         early: the same value as a pair that is known some rounds before the components are
             (a truncation's result, docs/protocols.md), for a comparison to start from.
     """
@@ -167,6 +170,7 @@ class Add3(Share):
     """Additive: x = c_0 + c_1 + c_2 with c_i at P_i alone.
 
     Attributes:
+        parts: c_i at P_i.
         zero: the party whose summand is zero, if a step left it so; no later step need keep this.
     """
 

@@ -47,6 +47,7 @@ class Peeled:
     Attributes:
         order: the parts peeled and the draw that masks each, in order.
         left: parts that cannot be peeled.
+        problems: why not.
     """
 
     order: tuple[tuple[Part, int], ...]

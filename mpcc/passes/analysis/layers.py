@@ -97,6 +97,10 @@ class Loss:
         share: part of the outputs' error that comes from this op, 0 to 1.
         budget: root mean square that its own error may have.
         proved: bound of ``observed`` for all inputs; None where there is none.
+        own_energy: of the error that it adds.
+        error_energy: of its value's error.
+        before_energy: of the errors of its operands.
+        passed_energy: of what its operands' errors become in its value.
     """
 
     observed: float = 0.0
