@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from benchmarks.pages import DOCS, rewrite
 from mpcc.accuracy import FRACTION
 from mpcc.operator_errors import INTERVAL, INTERVALS, errors
 from mpcc.operators import PROBES
 
-__all__ = ["main", "table", "write_docs"]
+__all__ = ["PAGE", "main", "table"]
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "accuracy.md"
-_START, _END = "<!-- operator errors: begin -->", "<!-- operator errors: end -->"
+PAGE = DOCS / "accuracy.md"
 
 
 def table() -> str:
@@ -27,26 +26,13 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def write_docs(text: str, path: Path = DOCS) -> None:
-    """Put the table in its place in the documentation.
-
-    Raises:
-        ValueError: the place is missing.
-    """
-    before, start, rest = path.read_text("utf-8").partition(_START)
-    _, end, after = rest.partition(_END)
-    if not start or not end:
-        raise ValueError(f"{path.name} has no place for the table")
-    path.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")
-
-
 def main() -> None:
     """Print the table, or write it to the documentation."""
     parser = argparse.ArgumentParser(description="Worst errors of operators.")
     parser.add_argument("--docs", action="store_true", help="write it to docs/accuracy.md")
     text = table()
     if parser.parse_args().docs:
-        write_docs(text)
+        rewrite(PAGE, "operator errors", text)
     else:
         print(text)
 

@@ -12,12 +12,15 @@ As a command it measures pretrained models (:mod:`benchmarks.real_models`), and 
 (:mod:`benchmarks.keras_models`)::
 
     python -m benchmarks.models [--docs] [NAME ...]
+
+With ``--docs`` their rows in docs/models.md are written anew; those of others stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.pages import DOCS, rewrite
 
 __all__ = ["NETWORKS", "Network", "network_a", "network_b", "network_c", "sample_inputs"]
 
@@ -185,22 +190,30 @@ def sample_inputs(network: Network, count: int = 1, seed: int = 1) -> list[dict[
     return samples
 
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "models.md"
-_START, _END = "<!-- real models: begin -->", "<!-- real models: end -->"
+PAGE = DOCS / "models.md"
 
 
-def write_docs(text: str, path: Path = DOCS) -> None:
-    """Put a table in its place in the documentation.
+def write_rows(header: str, rows: Mapping[str, str], order: Sequence[str], page: Path) -> None:
+    """Put rows of the table of models in their places in the documentation.
+
+    Args:
+        header: the table's first two lines.
+        rows: lines by what stands in their first cell.
+        order: first cells in the order of the table; of those without a row the line that is
+            there stays, lines of any other are dropped.
+        page: of Markdown.
 
     Raises:
-        ValueError: the place is missing.
+        PageError: the place is missing.
     """
-    page = path.read_text("utf-8")
-    before, start, rest = page.partition(_START)
-    _, end, after = rest.partition(_END)
-    if not start or not end:
-        raise ValueError(f"{path.name} has no place for the table")
-    path.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")
+
+    def new(old: str) -> str:
+        lines = [line for line in old.splitlines() if line.startswith("|")]
+        kept = {line.split("|")[1].strip(): line for line in lines}
+        kept.update(rows)
+        return "\n".join((header, *(kept[name] for name in order if name in kept)))
+
+    rewrite(page, "real models", new)
 
 
 def main() -> None:
@@ -210,19 +223,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure pretrained models.")
     known = {**real_models.MODELS, **keras_models.MODELS}
     parser.add_argument("names", nargs="*", help=f"of {', '.join(known)}; all")
-    parser.add_argument("--docs", action="store_true", help="write the table to docs/models.md")
+    parser.add_argument("--docs", action="store_true", help="write the rows to docs/models.md")
     given = parser.parse_args()
     unknown = set(given.names) - set(known)
-    if unknown or (given.docs and given.names):
-        parser.error(f"no model {', '.join(unknown)}" if unknown else "--docs takes all models")
+    if unknown:
+        parser.error(f"no model {', '.join(unknown)}")
     found = []
     for name in given.names or known:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         found.append(real_models.measure(known[name]))
-    text = real_models.table(found)
-    print(text)
-    if given.docs:
-        write_docs(text)
+        if given.docs:
+            rows = {found[-1].model.name: found[-1].row()}
+            write_rows(real_models.HEADER, rows, [m.name for m in known.values()], PAGE)
+    print(real_models.table(found))
 
 
 if __name__ == "__main__":

@@ -378,7 +378,7 @@ class Measured:
         samples: runs that were compared.
         error: largest distance of an output from onnxruntime's, in proportion beyond 2^8.
         agreement: decisions.
-        compile_seconds, verify_seconds: on this machine.
+        compile_seconds, verify_seconds: of a processor of this machine.
         ops: of the party program.
         rounds: predicted, and those that were measured.
         megabytes: over all links in a run, likewise.
@@ -426,7 +426,7 @@ class Measured:
 
 HEADER = (
     "| model | layers | bound | largest error | decisions equal to the float model's | rounds | MB "
-    "| s, LAN predicted | s, one machine | bits disclosed | s to compile, verify |\n"
+    "| s, LAN predicted | s, one machine | bits disclosed | CPU s to compile, verify |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -501,12 +501,12 @@ def measure(model: RealModel, repeat: int = 2) -> Measured:
     data = model.model()
     run = model.reference(data)
     runs = float_runs(model, run)
-    start = time.perf_counter()
+    start = time.process_time()
     program = compiled(model, data, runs)
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
+    compile_seconds = time.process_time() - start
+    start = time.process_time()
     report = verify_artifact(program.artifact)
-    verify_seconds = time.perf_counter() - start
+    verify_seconds = time.process_time() - start
     if not report.accepted:
         raise ValueError(f"{model.name} is refused: {report}")
     kept = runs[model.calibrated :]

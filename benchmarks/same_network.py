@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import real_models
+from benchmarks.pages import DOCS, rewrite
 from examples.real_inputs import fetch_file
 from mpcc import cost
 from mpcc.frontend import import_model
@@ -31,12 +32,11 @@ from mpcc.passes.declared_formats import declared_phi
 from mpcc.passes.recognise import recognised
 from mpcc.protocols import lower_program, protocol_named
 
-__all__ = ["Program", "compare", "largest_distance", "programs", "table"]
+__all__ = ["PAGE", "Program", "compare", "largest_distance", "programs", "table"]
 
 Array = npt.NDArray[Any]
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "frontends.md"
-_START, _END = "<!-- same network: begin -->", "<!-- same network: end -->"
+PAGE = DOCS / "frontends.md"
 
 _FOLDER = "basic_pitch/saved_models/icassp_2022"
 _FILES = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
@@ -161,17 +161,12 @@ def table(both: tuple[Program, Program]) -> str:
 def main() -> None:
     """Print the table, and write it down if asked."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--docs", action="store_true", help=f"write it to {DOCS.name}")
+    parser.add_argument("--docs", action="store_true", help=f"write it to {PAGE.name}")
     given = parser.parse_args()
     text = table(programs())
     print(text)
     if given.docs:
-        page = DOCS.read_text("utf-8")
-        before, start, rest = page.partition(_START)
-        _, end, after = rest.partition(_END)
-        if not start or not end:
-            raise SystemExit(f"{DOCS.name} has no place for the table")
-        DOCS.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")
+        rewrite(PAGE, "same network", text)
 
 
 if __name__ == "__main__":

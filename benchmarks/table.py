@@ -18,13 +18,14 @@ from benchmarks import compare
 from benchmarks.cases import BATCHES, CASES
 from benchmarks.compare import TITLES, ours, seconds_text
 from benchmarks.models import NETWORKS
+from benchmarks.pages import DOCS, README, PageError, rewrite
 from benchmarks.plots import plot
 from benchmarks.results import OURS, ResultError, Results, Row
 
-__all__ = ["Printer", "main", "markdown", "rewrite", "summary", "terminal"]
+__all__ = ["PART", "Printer", "main", "markdown", "summary", "terminal"]
 
-_DOCS = Path(__file__).parent.parent / "docs"
-_BEGIN, _END = "<!-- measured -->", "<!-- end of measured -->"
+PART = "measured"
+"""Of the pages that this command writes."""
 
 Column = tuple[str, int]
 
@@ -299,18 +300,6 @@ def summary(results: Results) -> str:
     return text + "\n"
 
 
-def rewrite(page: str, tables: str) -> str:
-    """A page with what stands between its two marks replaced.
-
-    Raises:
-        ResultError: it has no marks.
-    """
-    begin, end = page.find(_BEGIN), page.find(_END)
-    if begin < 0 or end < begin:
-        raise ResultError(f"the page has no place between {_BEGIN} and {_END}")
-    return f"{page[:begin]}{_BEGIN}\n{tables}{page[end:]}"
-
-
 def main(argv: list[str]) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -324,12 +313,10 @@ def main(argv: list[str]) -> int:
     try:
         results = Results.joined(Results.read(path) for path in options.results)
         if options.docs:
-            page = _DOCS / "benchmarks.md"
-            page.write_text(rewrite(page.read_text(), markdown(results)))
-            plot(results, _DOCS / "benchmarks.svg")
-            readme = _DOCS.parent / "README.md"
-            readme.write_text(rewrite(readme.read_text(), summary(results)))
-    except ResultError as error:
+            rewrite(DOCS / "benchmarks.md", PART, markdown(results))
+            plot(results, DOCS / "benchmarks.svg")
+            rewrite(README, PART, summary(results))
+    except (ResultError, PageError) as error:
         print(error, file=sys.stderr)
         return 1
     if options.plot is not None:

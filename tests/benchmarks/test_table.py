@@ -170,20 +170,6 @@ def test_a_busy_machine_is_named():
     assert "The machine was busy with other work" in table.markdown(busy)
 
 
-def test_only_the_marked_part_of_a_page_is_rewritten():
-    page = "before\n<!-- measured -->\nold\n<!-- end of measured -->\nafter\n"
-    new = table.rewrite(page, "new\n")
-    assert new == "before\n<!-- measured -->\nnew\n<!-- end of measured -->\nafter\n"
-    assert table.rewrite(new, "new\n") == new
-    with pytest.raises(ResultError, match="no place between"):
-        table.rewrite("a page", "new")
-
-
-def test_the_page_in_the_repository_can_be_rewritten():
-    page = (table._DOCS / "benchmarks.md").read_text()
-    assert "a processor" in table.rewrite(page, table.markdown(results(OURS)))
-
-
 def test_plot(tmp_path):
     found = results(OURS, peer("spu", "B128", 9.0), peer("crypten", "B128", 0.1))
     first, second = tmp_path / "a.svg", tmp_path / "b.svg"
@@ -202,8 +188,6 @@ def test_summary_speaks_of_what_was_measured_here():
     assert "A, batch 1: 2 ms; B, batch 128: 250 ms." in text
     assert "SPU took 25 to 36 times as long" in text
     assert "MP-SPDZ" not in text
-    page = (table._DOCS.parent / "README.md").read_text()
-    assert text in table.rewrite(page, text)
 
 
 def test_cost_by_batch_is_per_input():

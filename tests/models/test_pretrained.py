@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks import minilm, models, real_models
+from benchmarks import minilm, real_models
 from examples.real_inputs import fetch_file
 from mpcc.frontend import import_onnx
 from mpcc.ir.dialects import DIALECTS
@@ -136,16 +136,3 @@ def test_word_pieces():
     assert mask[0].tolist() == [1] * 10 + [0] * 2
     with pytest.raises(ValueError, match="10 word pieces, more than 9"):
         minilm.tokens("Unaffable cafe! a+zzz", 9, pieces)
-
-
-def test_the_table_has_its_place(tmp_path):
-    page = tmp_path / "models.md"
-    page.write_text(models.DOCS.read_text("utf-8"), "utf-8")
-    models.write_docs("| a row |", page)
-    models.write_docs("| another row |", page)
-    text = page.read_text("utf-8")
-    assert "| another row |" in text
-    assert "| a row |" not in text
-    page.write_text("nothing")
-    with pytest.raises(ValueError, match="no place"):
-        models.write_docs("", page)
