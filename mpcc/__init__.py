@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         compile,
         run_local,
         simulate,
+        verify,
     )
     from mpcc.artifact import Artifact
     from mpcc.errors import MpccError
@@ -41,6 +42,7 @@ __all__ = [
     "compile",
     "run_local",
     "simulate",
+    "verify",
 ]
 
 _HOMES = {"Artifact": "mpcc.artifact", "MpccError": "mpcc.errors"}

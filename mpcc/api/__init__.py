@@ -5,9 +5,10 @@ With :mod:`mpcc.compiler` this package ties the others together; nothing else im
 
 from __future__ import annotations
 
+from mpcc.api.checking import refuse_unverified, verify
 from mpcc.api.comparison import Comparison, Deviation, compare, model_note
 from mpcc.api.data import weights_paths
-from mpcc.api.execution import RunResult, Simulated, refuse_unverified, run_local, simulate
+from mpcc.api.execution import RunResult, Simulated, run_local, simulate
 from mpcc.api.installation import Check, doctor, ops_json, ops_tables
 from mpcc.api.showing import (
     cost,
@@ -60,5 +61,6 @@ __all__ = [
     "refuse_unverified",
     "run_local",
     "simulate",
+    "verify",
     "weights_paths",
 ]

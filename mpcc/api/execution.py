@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpcc.api.checking import refuse_unverified
 from mpcc.api.data import Array, PathLike, checked_inputs, checked_weights
 from mpcc.artifact import Artifact
-from mpcc.errors import Diagnostic, MpccError
+from mpcc.errors import MpccError
 from mpcc.ir import budget
 from mpcc.ir.encodings import encoded
 from mpcc.ir.interp import fixed
 from mpcc.runtime.interpreter import interpret
 from mpcc.runtime.owners import finished_outputs, prepared_inputs
 from mpcc.runtime.session import Session
-from mpcc.version import VERSION
 
-__all__ = ["RunResult", "Simulated", "refuse_unverified", "run_local", "simulate"]
+__all__ = ["RunResult", "Simulated", "run_local", "simulate"]
 
 
 @dataclass(frozen=True)
@@ -151,25 +151,3 @@ def run_local(
     ) as live:
         runs = [live.run(data) for _ in range(repeat)]
         return RunResult(runs[-1].outputs, live.statistics(runs))
-
-
-def refuse_unverified(artifact: Artifact) -> None:
-    """Refuse a program that tells somebody more than the outputs to their owners.
-
-    Raises:
-        MpccError: ``E-run-unverified``, and what the leak checker found.
-    """
-    from mpcc.verify_program import verify_artifact
-
-    report = verify_artifact(artifact)
-    if not report.accepted:
-        raise MpccError(
-            Diagnostic(
-                "E-run-unverified",
-                "the program leaks, or is not what its secure form says",
-                "program.pb",
-                f"compile the model again: this is mpcc {VERSION}, the program was made by mpcc "
-                f"{artifact.compiler_version}",
-            ),
-            *report.all_problems,
-        )

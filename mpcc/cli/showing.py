@@ -178,14 +178,11 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check that the program tells nobody anything but the outputs to their owners."""
-    from mpcc.verify_program import declared_policy, load_policy, verify_artifact
+    from mpcc import api
 
     loaded = load_artifact(artifact)
-    chosen = None
-    if policy is not None:
-        chosen = load_policy(policy, declared_policy(loaded.secure_module))
     with status("verifying"):
-        report = verify_artifact(loaded, chosen)
+        report = api.verify(loaded, policy)
     if as_json:
         sys.stdout.write(report.json())
     else:
