@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from mpcc.emit.items import Items, count_items
 from mpcc.emit.native_table import node_op_name
 from mpcc.emit.schema import DT_FLOAT, DT_UINT8, DT_UINT32, DT_UINT64, GraphDef
+from mpcc.emit.wire import field_bytes
 from mpcc.errors import MpccError, collect
 from mpcc.ir.calls import check_calls, is_call
 from mpcc.ir.core import Function, Module, Op, Value, make_op
@@ -36,7 +37,7 @@ from mpcc.ir.ops.party import DIALECT, Call
 from mpcc.ir.schedule import schedule
 from mpcc.ir.types import BitsType, ClearType, RingType, Type
 
-__all__ = ["emit", "parse"]
+__all__ = ["dtype_of", "emit", "parse"]
 
 _PRODUCER = 2000
 _PROGRAM = "program"
@@ -61,7 +62,8 @@ def _local(type_: Type) -> RingType | BitsType | ClearType:
     return type_
 
 
-def _dtype(type_: Type) -> int:
+def dtype_of(type_: Type) -> int:
+    """TensorFlow's number of the type of a value's tensor."""
     match _local(type_):
         case RingType(ring=64):
             return DT_UINT64
@@ -110,7 +112,7 @@ def _fill(node: Any, op: Op) -> None:
         node.attr["_loc"].s = op.loc.encode()
     typed = op.results or op.operands
     if typed:
-        node.attr["T"].type = _dtype(typed[0].type)
+        node.attr["T"].type = dtype_of(typed[0].type)
 
 
 def _function_def(body: Function) -> Any:
@@ -118,7 +120,7 @@ def _function_def(body: Function) -> Any:
     definition = GraphDef().library.function.add()
     names: dict[Value, str] = {}
     for i, arg in enumerate(body.args):
-        definition.signature.input_arg.add(name=f"a{i}", type=_dtype(arg.type))
+        definition.signature.input_arg.add(name=f"a{i}", type=dtype_of(arg.type))
         names[arg] = f"a{i}"
     for i, op in enumerate(body.ops):
         if op.body is not None or len(op.results) != 1:
@@ -128,7 +130,7 @@ def _function_def(body: Function) -> Any:
         _fill(node, op)
         names[op.result] = f"b{i}:out:0"
     for i, value in enumerate(body.returns):
-        definition.signature.output_arg.add(name=f"r{i}", type=_dtype(value.type))
+        definition.signature.output_arg.add(name=f"r{i}", type=dtype_of(value.type))
         definition.ret[f"r{i}"] = names[value]
     return definition
 
@@ -167,14 +169,14 @@ class _Library:
         self.called[function.name] = definition
         names: dict[Value, str] = {}
         for i, arg in enumerate(function.args):
-            definition.signature.input_arg.add(name=f"a{i}", type=_dtype(arg.type))
+            definition.signature.input_arg.add(name=f"a{i}", type=dtype_of(arg.type))
             names[arg] = f"a{i}"
         for index, op in enumerate(function.ops):
             if is_call(op):
                 raise MpccError.of("E-emit-call", "a function calls another", op.loc)
             self.fill(definition.node_def.add(name=f"n{index}"), op, names, True)
         for i, value in enumerate(function.returns):
-            definition.signature.output_arg.add(name=f"r{i}", type=_dtype(value.type))
+            definition.signature.output_arg.add(name=f"r{i}", type=dtype_of(value.type))
             definition.ret[f"r{i}"] = names[value]
 
 
@@ -208,16 +210,6 @@ def _graph(module: Module) -> Any:
     return graph
 
 
-def _varint(number: int) -> bytes:
-    low, rest = number & 0x7F, number >> 7
-    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
-
-
-def _field(number: int, data: bytes) -> bytes:
-    """A length-delimited field of a message."""
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
 def _written(graph: Any) -> bytes:
     """The one encoding of a graph: fields by number, maps by key.
 
@@ -233,14 +225,14 @@ def _written(graph: Any) -> bytes:
         bare.CopyFrom(function)
         bare.ClearField("ret")
         results = [
-            _field(4, _field(1, name.encode()) + _field(2, function.ret[name].encode()))
+            field_bytes(4, field_bytes(1, name.encode()) + field_bytes(2, function.ret[name].encode()))
             for name in sorted(function.ret)
         ]
         data = bare.SerializeToString(deterministic=True) + b"".join(results)
-        functions += _field(1, data)
+        functions += field_bytes(1, data)
     nodes, versions = GraphDef(node=graph.node), GraphDef(versions=graph.versions)
     head, tail = (part.SerializeToString(deterministic=True) for part in (nodes, versions))
-    return bytes(head + _field(2, functions) + tail)
+    return bytes(head + field_bytes(2, functions) + tail)
 
 
 def emit(module: Module) -> bytes:

@@ -83,6 +83,12 @@ RawAttr read_attr(pbf_reader r, Items& items) {
           } else if (list.tag() == 3) {
             items.add();
             attr.integers.push_back(varint_of(list));
+          } else if (list.tag() == 6 && list.wire_type() == pbf_wire_type::length_delimited) {
+            for (const std::int64_t v : list.get_packed_int64()) {
+              items.add();
+              attr.types.push_back(v);
+              limit(attr.types.size(), kMaxList, "items of a list");
+            }
           } else {
             unknown("a list", list);
           }

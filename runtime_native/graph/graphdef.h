@@ -22,6 +22,7 @@ struct RawAttr {
   std::int64_t integer = 0;  // i, b, type
   std::vector<std::int64_t> integers;
   std::vector<std::string> texts;
+  std::vector<std::int64_t> types;  // TensorFlow's alone: no program has a list of them
 };
 
 struct RawNode {
@@ -65,5 +66,7 @@ RawGraph read_graphdef(std::span<const std::byte> bytes);
 std::string write_graphdef(const RawGraph& graph);
 // The same of one function, without its name.
 std::string write_body(const RawFunction& function);
+// The same of an attribute's value.
+std::string write_attr(const RawAttr& attr);
 
 }  // namespace mpcc::graph

@@ -62,6 +62,7 @@ std::int64_t dtype_of(const ValueType& type) {
 }
 
 AttrValue to_attr(AttrKind kind, const RawAttr& raw) {
+  require_graph(raw.types.empty(), "a list of types");
   const auto is = [&](RawAttr::Kind k) {
     if (raw.kind != k) bad("an attribute is stored as another kind");
   };
@@ -109,7 +110,8 @@ Op read_op(const RawNode& node, bool in_body) {
     ++known;
   }
   const RawAttr* types = node.find("_types");
-  require_graph(types != nullptr && types->kind == RawAttr::Kind::list && types->integers.empty(),
+  require_graph(types != nullptr && types->kind == RawAttr::Kind::list && types->integers.empty() &&
+                    types->types.empty(),
                 "no _types");
   ++known;
   for (const std::string& text : types->texts) op.types.push_back(ValueType::parse(text));

@@ -29,6 +29,8 @@ std::vector<const std::pair<std::string, T>*> sorted(
   return order;
 }
 
+}  // namespace
+
 std::string write_attr(const RawAttr& attr) {
   std::string data;
   pbf_writer w(data);
@@ -40,6 +42,7 @@ std::string write_attr(const RawAttr& attr) {
       pbf_writer items(list);
       for (const std::string& text : attr.texts) items.add_bytes(2, text);
       items.add_packed_int64(3, attr.integers.begin(), attr.integers.end());
+      items.add_packed_int64(6, attr.types.begin(), attr.types.end());
       w.add_message(1, list);
       break;
     }
@@ -65,6 +68,8 @@ std::string write_attr(const RawAttr& attr) {
   }
   return data;
 }
+
+namespace {
 
 std::string write_node(const RawNode& node) {
   std::string data;

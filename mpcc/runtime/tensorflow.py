@@ -1,0 +1,144 @@
+"""Stock TensorFlow as an engine: the op library, and what each place's process gives it.
+
+A process that takes part opens a :class:`Task` for its place: it holds the program and the keys,
+which never stand in a graph. TensorFlow then imports the graph of
+:func:`mpcc.emit.tensorflow.for_tensorflow`, and the ops find their task by the scope of their node
+and the place of their op. A node, a fused body or a stream that is not the program's is refused.
+
+One run of the graph belongs to one :meth:`Task.begin` at every place; a second is refused, because
+it would use masks again. ``docs/tensorflow.md`` says what this form protects and what it does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mpcc.errors import MpccError
+from mpcc.runtime.native import engine
+
+__all__ = ["Task", "load", "op_library"]
+
+Array = npt.NDArray[Any]
+
+_ERROR_BYTES = 4096
+
+
+def op_library() -> Path:
+    """The file of TensorFlow's ops.
+
+    Raises:
+        MpccError: ``E-native-missing``: it is not installed beside the extension.
+    """
+    path = Path(engine().__file__).parent / "_bin" / "libmpcc_tf.so"
+    if not path.is_file():
+        raise MpccError.of("E-native-missing", "the op library libmpcc_tf.so is absent")
+    return path
+
+
+def _fail(text: str) -> MpccError:
+    code, _, what = text.partition(": ")
+    return MpccError.of(code, what) if code.startswith("E-") else MpccError.of("E-tf", text)
+
+
+@functools.cache
+def load() -> Any:
+    """Make TensorFlow load the op library, once per process; the functions of ``tf/library.h``.
+
+    Raises:
+        MpccError: ``E-tf-missing`` without TensorFlow, ``E-tf-version`` for one that is too old.
+    """
+    path = op_library()
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise MpccError.of(
+            "E-tf-missing", f"TensorFlow cannot be loaded ({error})", fix="pip install mpcc[tensorflow]"
+        ) from None
+    tensorflow.load_library(str(path))
+    library = ctypes.CDLL(str(path))
+    _call(library.mpcc_tf_loaded)
+    return library
+
+
+def _call(function: Any, *args: Any) -> None:
+    error = ctypes.create_string_buffer(_ERROR_BYTES)
+    if function(*args, error, ctypes.c_size_t(_ERROR_BYTES)) != 0:
+        raise _fail(error.value.decode("utf-8", "replace"))
+
+
+class Task:
+    """What one place of a program has in this process; open until :meth:`close`.
+
+    Args:
+        program: bytes of the program, without calls.
+        place: ``P0``, ``P1``, ``P2``, ``client`` or ``model``.
+        scope: what stands before the names of the graph's nodes, ending in ``/``; or nothing.
+
+    Raises:
+        MpccError: ``E-graph...`` for a program that is not one, ``E-tf-calls`` for one with calls,
+            ``E-tf-usage`` when the place is open already.
+    """
+
+    def __init__(self, program: bytes, place: str, scope: str = "") -> None:
+        self._library = load()
+        self._at = (scope.encode(), place.encode())
+        _call(self._library.mpcc_tf_open, *self._at, program, ctypes.c_size_t(len(program)))
+
+    def begin(self, run: int, keys: Mapping[str, bytes]) -> None:
+        """Start the setup (run 0) or a run.
+
+        Args:
+            run: larger than every one before.
+            keys: 16 bytes by holder set, of exactly the sets that the place draws from in this phase.
+
+        Raises:
+            MpccError: ``E-tf-run``, ``E-tf-keys``.
+        """
+        if any(len(key) != 16 for key in keys.values()):
+            raise MpccError.of("E-tf-keys", "a key has 16 bytes")
+        names = b"".join(name.encode() + b"\0" for name in keys)
+        _call(
+            self._library.mpcc_tf_begin,
+            *self._at,
+            ctypes.c_uint64(run),
+            names,
+            b"".join(keys.values()),
+            ctypes.c_size_t(len(keys)),
+        )
+
+    def give(self, name: str, array: Array) -> None:
+        """An input (float32) of the next run, or a weight (ring words) before the setup.
+
+        Raises:
+            MpccError: ``E-tf-tensor``: not of this place, or of another size.
+        """
+        data = np.ascontiguousarray(array).tobytes()
+        size = ctypes.c_size_t(len(data))
+        _call(self._library.mpcc_tf_give, *self._at, name.encode(), data, size)
+
+    def output(self, name: str, shape: tuple[int, ...]) -> Array:
+        """An output of the current run, at the place that it is opened to.
+
+        Raises:
+            MpccError: ``E-tf-output``: it is not there, or has another size.
+        """
+        result = np.empty(shape, np.float32)
+        _call(
+            self._library.mpcc_tf_output,
+            *self._at,
+            name.encode(),
+            result.ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_size_t(result.nbytes),
+        )
+        return result
+
+    def close(self) -> None:
+        """Forget program and keys; kernels of graphs that still run refuse to go on."""
+        self._library.mpcc_tf_close(*self._at)

@@ -1,0 +1,188 @@
+"""Stock TensorFlow runs a program's graph with the op library: the same shares as everywhere else.
+
+Five servers of TensorFlow's own distributed runtime stand in this process, one per place, and the
+graph's devices are theirs; what crosses between them goes through TensorFlow's own edges.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import models
+from mpcc import _native
+from mpcc.emit.graphdef import emit
+from mpcc.emit.schema import GraphDef
+from mpcc.emit.tensorflow import for_tensorflow, without_calls
+from mpcc.errors import MpccError
+from mpcc.frontend.onnx.loader import import_onnx
+from mpcc.frontend.tensorflow.runtime import quiet
+from mpcc.ir.core import Module
+from mpcc.ir.dialects import DIALECTS
+from mpcc.ir.interp.party import SeededKeys, Session
+from mpcc.ir.phi import FormatOptions
+from mpcc.ir.types import ClearType, RingType
+from mpcc.passes import pipeline
+from mpcc.passes.analyse import analyse
+from mpcc.passes.base import Checkpoint, Manager
+from mpcc.passes.fuse_local import FuseLocal
+from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
+from mpcc.protocols import Rep3, lower_program
+from mpcc.runtime.tensorflow import Task, load
+from tests.emit.programs import every_op, inputs_for, with_calls
+
+pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
+pytest.importorskip("tensorflow")
+
+PLACES = ("P0", "P1", "P2", "client", "model")
+SEED = 11
+
+
+def draws(module: Module) -> Iterator[Any]:
+    for op in module.main.ops:
+        for inner in [op, *(op.body.ops if op.body is not None else ())]:
+            if inner.name in ("party.draw_ring", "party.draw_bits"):
+                yield inner
+
+
+def keys_of(module: Module, place: str, run: int, seed: int = SEED) -> dict[str, bytes]:
+    """The test keys that a place draws from in a phase, as every engine derives them."""
+    phase = "online" if run else "setup"
+    names = {d.attrs["key"] for d in draws(module) if d.attrs["phase"] == phase}
+    keys = SeededKeys(seed)
+    return {
+        name: keys.key(name, f"run:{run}" if run else "setup")
+        for name in sorted(names)
+        if place in name.split("+")
+    }
+
+
+def tensor(name: str) -> str:
+    return name if ":" in name else f"{name}:0"
+
+
+@pytest.fixture(scope="module")
+def target() -> Any:
+    """The address of a server of a cluster with one server per place."""
+    with quiet():
+        import tensorflow as tf
+
+        load()
+    sockets = [socket.socket() for _ in PLACES]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    at = [f"127.0.0.1:{port}" for port in ports]
+    spec = tf.train.ClusterSpec({"party": at[:3], "client": at[3:4], "model": at[4:]})
+    servers = [
+        tf.distribute.Server(spec, job_name=job, task_index=task, start=True)
+        for job, task in (("party", 0), ("party", 1), ("party", 2), ("client", 0), ("model", 0))
+    ]
+    return servers[3].target
+
+
+def session_config() -> Any:
+    """No optimiser touches the graph."""
+    import tensorflow as tf
+
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = -1
+    return config
+
+
+class Run:
+    """A program with its tasks and an imported graph; used in a with statement."""
+
+    def __init__(
+        self,
+        module: Module,
+        weights: Any,
+        target: str,
+        scope: str = "",
+        edit: Callable[[Any], None] = lambda graph: None,
+    ) -> None:
+        import tensorflow as tf
+
+        self.module = module
+        program = emit(module)
+        self.tasks = {place: Task(program, place, scope) for place in PLACES}
+        for op in module.main.walk("party.weight"):
+            words = np.uint64 if op.attrs["ring"] == 64 else np.uint32
+            array = np.asarray(weights[op.attrs["name"]]).astype(words)
+            self.tasks[op.attrs["place"]].give(op.attrs["name"], array)
+        for place, task in self.tasks.items():
+            task.begin(0, keys_of(module, place, 0))
+        graph_def = tf.compat.v1.GraphDef.FromString(for_tensorflow(program))
+        edit(graph_def)
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            tf.import_graph_def(graph_def, name=scope.rstrip("/"))
+        self.session = tf.compat.v1.Session(target, graph=self.graph, config=session_config())
+
+    def begin(self, number: int, inputs: Any) -> None:
+        for op in self.module.main.walk("party.input"):
+            self.tasks[op.attrs["place"]].give(
+                op.attrs["name"], np.asarray(inputs[op.attrs["name"]], np.float32)
+            )
+        for place, task in self.tasks.items():
+            task.begin(number, keys_of(self.module, place, number))
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+        for task in self.tasks.values():
+            task.close()
+
+
+def compare(module: Module, weights: Any, inputs: Any, target: str, runs: int = 1) -> int:
+    """Every value of every run against the interpreter's, outputs against the native engine's.
+
+    Returns the number of values compared.
+    """
+    names = {}
+    for index, op in enumerate(module.main.ops):
+        for i, value in enumerate(op.results):
+            names[value] = f"n{index}:{i}"
+    wanted = Session(module, weights, SeededKeys(SEED), keep=list(names))
+    words = {
+        op.attrs["name"]: np.asarray(weights[op.attrs["name"]]).astype(
+            np.uint64 if op.attrs["ring"] == 64 else np.uint32
+        )
+        for op in module.main.walk("party.weight")
+    }
+    floats = {k: np.asarray(v, np.float32) for k, v in inputs.items()}
+    native, _ = _native.run_in_memory(emit(module), words, [floats] * runs, SEED)
+    compared = 0
+    with Run(module, weights, target) as run:
+        ends = [f"n{i}" for i, op in enumerate(module.main.ops) if op.name == "party.output"]
+        for number in range(1, runs + 1):
+            run.begin(number, inputs)
+            operations = [run.graph.get_operation_by_name(name) for name in ends]
+            found, _ = run.session.run([names, operations])
+            expected = wanted.run(inputs, number, keep=list(names))
+            values = {**wanted.setup.values, **expected.values}
+            for value, name in names.items():
+                assert found[value].tobytes() == values[value].tobytes(), name
+                compared += 1
+            for op in module.main.walk("party.output"):
+                type_ = op.operands[0].type
+                assert isinstance(type_, ClearType)
+                opened = run.tasks[type_.place].output(op.attrs["name"], type_.shape)
+                assert opened.tobytes() == native[number - 1][op.attrs["name"]].tobytes()
+    return compared
+
+
+def test_every_op_gives_the_same_shares(target):
+    module = every_op()
+    inputs, weights = inputs_for(module, 3)
+    inputs = {name: x / 10 for name, x in inputs.items()}  # the program takes up to 0.1
+    assert compare(module, weights, inputs, target, runs=2) > 100
