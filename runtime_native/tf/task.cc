@@ -133,10 +133,11 @@ void Task::check_library(std::span<const std::byte> library) const {
   protozero::pbf_writer(wrapped).add_message(2, reinterpret_cast<const char*>(library.data()),
                                              library.size());
   const graph::RawGraph found = graph::read_graphdef(std::as_bytes(std::span(wrapped)));
-  for (const auto& [name, wanted] : bodies_) {
-    const auto same = std::ranges::find(found.functions, name, &graph::RawFunction::name);
-    if (same == found.functions.end() || graph::write_body(*same) != wanted)
-      throw Error("E-tf-edited", "function " + name + " is not the program's");
+  // A process is sent the functions of its own nodes only.
+  for (const graph::RawFunction& function : found.functions) {
+    const auto wanted = bodies_.find(function.name);
+    if (wanted == bodies_.end() || graph::write_body(function) != wanted->second)
+      throw Error("E-tf-edited", "function " + printable(function.name) + " is not the program's");
   }
 }
 

@@ -59,8 +59,8 @@ class Task {
   const graph::RawNode* node(std::uint32_t op) const noexcept {
     return op < program_.ops.size() ? &raw_.nodes[op + 1] : nullptr;
   }
-  // Throws Error("E-tf-edited") unless `library`, a FunctionDefLibrary, has exactly the bodies of
-  // the program.
+  // Throws Error("E-tf-edited") unless every function of `library`, a FunctionDefLibrary, is one of
+  // the program. What runs is the program's in any case.
   void check_library(std::span<const std::byte> library) const;
   bool library_checked_in(std::int64_t step) const noexcept { return library_step_ == step; }
   void library_is_checked(std::int64_t step) noexcept { library_step_ = step; }

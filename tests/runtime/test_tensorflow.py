@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import models
 from mpcc import _native
-from mpcc.emit.graphdef import emit
+from mpcc.emit.graphdef import emit, parse
 from mpcc.emit.schema import GraphDef
 from mpcc.emit.tensorflow import for_tensorflow, without_calls
 from mpcc.errors import MpccError
@@ -186,3 +186,193 @@ def test_every_op_gives_the_same_shares(target):
     inputs, weights = inputs_for(module, 3)
     inputs = {name: x / 10 for name, x in inputs.items()}  # the program takes up to 0.1
     assert compare(module, weights, inputs, target, runs=2) > 100
+
+
+def test_network_a_gives_the_same_shares(target):
+    network = models.network_a()
+    samples = models.sample_inputs(network, 3)
+    imported = import_onnx(network.serialized())
+    checkpoint = Checkpoint(DIALECTS)
+    module = Manager(pipeline.TENSOR, checkpoint).run(imported.module)
+    constants = checkpoint.constants(imported.constants)
+    phi = analyse(module, constants, samples, FormatOptions()).phi
+    secure = build_secure(module, phi, FormatOptions())
+    program = lower_program(secure, Rep3()).party
+    FuseLocal().run(program)
+    assert compare(program, encode_weights(constants, secure), samples[0], target) > 100
+
+
+def test_calls_are_written_out(target):
+    module = with_calls()
+    inputs, weights = inputs_for(module, 3)
+    inputs = {name: x / 10 for name, x in inputs.items()}
+    with pytest.raises(MpccError, match="E-tf-calls"):
+        Task(emit(module), "P0")
+    compare(parse(without_calls(emit(module))), weights, inputs, target)
+
+
+@pytest.fixture
+def small() -> Any:
+    """(program with every op, inputs, weights)."""
+    module = every_op()
+    inputs, weights = inputs_for(module, 3)
+    return module, {name: x / 10 for name, x in inputs.items()}, weights
+
+
+def edit_stream(graph: Any) -> None:
+    node = next(n for n in graph.node if n.op == "MpccDrawRing")
+    node.attr["stream"].i += 1
+
+
+def edit_body(graph: Any) -> None:
+    function = next(f for f in graph.library.function if f.signature.name == "fused_0")
+    node = next(n for n in function.node_def if n.op == "MpccDrawRing")
+    node.attr["stream"].i += 1
+
+
+def edit_body_op(graph: Any) -> None:
+    function = next(f for f in graph.library.function if f.signature.name == "fused_0")
+    node = next(n for n in function.node_def if n.op == "MpccAdd")
+    node.op = "MpccSub"
+
+
+def edit_input(graph: Any) -> None:
+    node = next(n for n in graph.node if n.op == "MpccSub")
+    node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+def edit_op(graph: Any) -> None:
+    node = next(n for n in graph.node if n.op == "MpccSub")
+    node.op = "MpccAdd"
+
+
+def edit_place(graph: Any) -> None:
+    node = next(n for n in graph.node if n.op == "MpccTransfer")
+    node.attr["to"].s = b"P2"
+
+
+def edit_name(graph: Any) -> None:
+    last = graph.node[-1]
+    last.name = "n100000"
+
+
+@pytest.mark.parametrize(
+    ("edit", "what"),
+    [
+        (edit_stream, "attribute stream"),
+        (edit_body, "function fused_0"),
+        (edit_body_op, "function fused_0"),
+        (edit_input, "input 0"),
+        (edit_op, "the operation"),
+        (edit_place, "attribute to"),
+        (edit_name, "a node that the program does not have"),
+    ],
+)
+def test_an_edited_graph_is_refused(target, small, edit, what):
+    import tensorflow as tf
+
+    module, inputs, weights = small
+    with Run(module, weights, target, edit=edit) as run:
+        run.begin(1, inputs)
+        everything = [op for op in run.graph.get_operations() if op.type.startswith("Mpcc")]
+        with pytest.raises(tf.errors.OpError, match=f"E-tf-edited: {what}"):
+            run.session.run(everything)
+
+
+def outputs_of(run: Run) -> list[Any]:
+    return [op for op in run.graph.get_operations() if op.type == "MpccOutput"]
+
+
+def test_a_run_is_run_once(target, small):
+    import tensorflow as tf
+
+    module, inputs, weights = small
+    with Run(module, weights, target) as run:
+        with pytest.raises(tf.errors.OpError, match="E-tf-run: the setup has begun, but no run"):
+            run.session.run(outputs_of(run))
+        run.begin(1, inputs)
+        run.session.run(outputs_of(run))
+        for op in module.main.walk("party.input"):
+            run.tasks["client"].give(op.attrs["name"], inputs[op.attrs["name"]])
+        with pytest.raises(tf.errors.OpError, match="E-tf-run: the graph is run twice in run 1"):
+            run.session.run(outputs_of(run))
+        # An attempt that failed costs its run, not the session.
+        run.begin(2, inputs)
+        run.session.run(outputs_of(run))
+
+
+def test_keys_are_those_of_the_place_and_new(small):
+    module, _, weights = small
+    del weights
+    task = Task(emit(module), "P0", "keys/")
+    try:
+        setup, online = keys_of(module, "P0", 0), keys_of(module, "P0", 1)
+        with pytest.raises(MpccError, match="E-tf-run"):
+            task.begin(1, online)
+        with pytest.raises(MpccError, match="E-tf-keys: the key P0\\+P2 was not given"):
+            task.begin(0, {})
+        with pytest.raises(MpccError, match="E-tf-keys: a key that the program does not use"):
+            task.begin(0, {**setup, "P1+P2": bytes(16)})
+        task.begin(0, setup)
+        task.begin(1, online)
+        with pytest.raises(MpccError, match="E-tf-keys: the key .* has served before"):
+            task.begin(2, online)
+        with pytest.raises(MpccError, match="E-tf-run"):
+            task.begin(1, keys_of(module, "P0", 2))
+        task.begin(2, keys_of(module, "P0", 2))
+        with pytest.raises(MpccError, match="E-tf-usage: the place P0 is open"):
+            Task(emit(module), "P0", "keys/")
+    finally:
+        task.close()
+
+
+def test_a_graph_holds_no_key(small):
+    module, _, _ = small
+    graph = for_tensorflow(emit(module))
+    for place in PLACES:
+        for run in (0, 1):
+            for key in keys_of(module, place, run).values():
+                assert key not in graph
+
+
+def test_a_process_runs_its_own_places_only(target, small):
+    import tensorflow as tf
+
+    module, inputs, weights = small
+    with Run(module, weights, target) as run:
+        run.tasks["P2"].close()
+        for place in ("P0", "P1", "client", "model"):
+            run.tasks[place].begin(1, keys_of(module, place, 1))
+        del inputs
+        everything = [op for op in run.graph.get_operations() if op.type.startswith("Mpcc")]
+        with pytest.raises(tf.errors.OpError, match="E-tf-place: this process is not P2"):
+            run.session.run(everything)
+
+
+def test_the_graph_has_the_shapes(small):
+    import tensorflow as tf
+
+    module, _, _ = small
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(
+            tf.compat.v1.GraphDef.FromString(for_tensorflow(emit(module))), name="model"
+        )
+    for index, op in enumerate(module.main.ops):
+        for value, result in zip(
+            op.results, graph.get_operation_by_name(f"model/n{index}").outputs, strict=True
+        ):
+            type_ = value.type
+            wanted = type_.shape if isinstance(type_, RingType | ClearType) else (type_.nbytes,)
+            assert tuple(result.shape) == wanted
+
+
+def test_only_the_types_and_shapes_are_new(small):
+    module, _, _ = small
+    program = emit(module)
+    graph, added = GraphDef.FromString(program), GraphDef.FromString(for_tensorflow(program))
+    for node in [*added.node, *(n for f in added.library.function for n in f.node_def)]:
+        for key in ("Tin", "Tout", "_output_shapes"):
+            if key in node.attr:
+                del node.attr[key]
+    assert added == graph
