@@ -225,7 +225,9 @@ def _written(graph: Any) -> bytes:
         bare.CopyFrom(function)
         bare.ClearField("ret")
         results = [
-            field_bytes(4, field_bytes(1, name.encode()) + field_bytes(2, function.ret[name].encode()))
+            field_bytes(
+                4, field_bytes(1, name.encode()) + field_bytes(2, function.ret[name].encode())
+            )
             for name in sorted(function.ret)
         ]
         data = bare.SerializeToString(deterministic=True) + b"".join(results)

@@ -1,24 +1,31 @@
 """A program's GraphDef as stock TensorFlow takes it.
 
 TensorFlow must know the types of every operand and result from a node's own attributes, and wants
-shapes, and neither can be had from a program's attributes by an op definition. So each node is given
-``Tin`` and ``Tout``, the types of its operands and results, and ``_output_shapes``; calls are
+shapes, and neither can be had from a program's attributes by an op definition. So each node is
+given ``Tin`` and ``Tout``, the types of its operands and results, and ``_output_shapes``; calls are
 written out, since a function that spans parties is none of TensorFlow's. Everything else stays as
 it is, byte for byte, and the op library compares it with the program that its task was given.
+
+There are two forms. The graph of a whole program is for one distributed session, whose master sees
+every value. The part of an endpoint is for a session of its own: transfers to and from others are
+the ops ``MpccSend`` and ``MpccReceive``, which use the endpoint's own connections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from mpcc.emit.graphdef import dtype_of, emit, parse
 from mpcc.emit.schema import GraphDef
 from mpcc.emit.wire import field_bytes, varint
 from mpcc.ir.calls import inline
 from mpcc.ir.core import Op
+from mpcc.ir.schedule import SETUP, schedule
 from mpcc.ir.types import ClearType, RingType, Type
 
-__all__ = ["for_tensorflow", "without_calls"]
+__all__ = ["Part", "for_tensorflow", "part_for_tensorflow", "without_calls"]
 
 
 def without_calls(program: bytes) -> bytes:
@@ -39,9 +46,7 @@ def _shape(type_: Type) -> bytes:
         sizes = type_.shape
     else:
         sizes = (type_.nbytes,)
-    return b"".join(
-        field_bytes(2, b"\x08" + varint(n) if n else b"") for n in sizes
-    )
+    return b"".join(field_bytes(2, b"\x08" + varint(n) if n else b"") for n in sizes)
 
 
 def _attr(key: str, list_value: bytes) -> bytes:
@@ -86,3 +91,71 @@ def for_tensorflow(program: bytes) -> bytes:
         written.append(field_bytes(1, data))
     del graph.node[:]
     return b"".join(written) + bytes(graph.SerializeToString(deterministic=True))
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one endpoint runs of a program.
+
+    Attributes:
+        graph: bytes of the GraphDef; nodes have no device, since all are the endpoint's.
+        setup: names of the nodes to run once, after the setup has begun.
+        online: names of the nodes to run in every run; they need what the setup has computed.
+    """
+
+    graph: bytes
+    setup: tuple[str, ...]
+    online: tuple[str, ...]
+
+
+def part_for_tensorflow(program: bytes, places: Collection[str]) -> Part:
+    """The part of the endpoint that hosts some places, for a program without calls.
+
+    A transfer between two of the places stays an edge. One to another endpoint is a node
+    ``s<index>`` of op ``MpccSend``, one from another endpoint the node ``n<index>`` of op
+    ``MpccReceive``, both with the attributes of the transfer.
+
+    Raises:
+        MpccError: as :func:`mpcc.emit.graphdef.parse`.
+    """
+    module = parse(program)
+    whole = GraphDef.FromString(for_tensorflow(program))
+    nodes = whole.node[1:]
+    part = GraphDef()
+    part.versions.CopyFrom(whole.versions)
+    part.node.add().CopyFrom(whole.node[0])
+    ends: dict[bool, list[str]] = {True: [], False: []}
+    functions: set[str] = set()
+    for step, node in zip(schedule(module).steps, nodes, strict=True):
+        op = step.op
+        typed = op.results or op.operands
+        here = typed[0].type.place in places
+        there = op.operands[0].type.place in places if op.name == "party.transfer" else here
+        if not here and not there:
+            continue
+        made = part.node.add()
+        made.CopyFrom(node)
+        made.ClearField("device")
+        if here != there:
+            _cut(made, op, sends=there)
+        if op.body is not None:
+            functions.add(node.attr["f"].func.name)
+        ends[step.phase == SETUP].append(made.name)
+    part.library.function.extend(f for f in whole.library.function if f.signature.name in functions)
+    data = part.SerializeToString(deterministic=True)
+    return Part(bytes(data), tuple(ends[True]), tuple(ends[False]))
+
+
+def _cut(node: Any, op: Op, *, sends: bool) -> None:
+    """Make one end of a message of a transfer's node."""
+    del node.attr["Tin"], node.attr["Tout"]
+    types = _types([op.result.type])
+    if sends:
+        node.name = f"s{node.name[1:]}"
+        node.op = "MpccSend"
+        del node.attr["_output_shapes"]
+        node.MergeFromString(_attr("Tin", types) + _attr("Tout", b""))
+    else:
+        node.op = "MpccReceive"
+        del node.input[:]
+        node.MergeFromString(_attr("Tin", b"") + _attr("Tout", types))

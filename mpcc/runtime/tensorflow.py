@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mpcc.errors import MpccError
 from mpcc.runtime.native import engine
 
-__all__ = ["Task", "load", "op_library"]
+__all__ = ["Endpoint", "Task", "load", "op_library"]
 
 Array = npt.NDArray[Any]
 
@@ -56,12 +56,14 @@ def load() -> Any:
     """
     path = op_library()
     try:
-        import tensorflow
+        import tensorflow as tf
     except ImportError as error:
         raise MpccError.of(
-            "E-tf-missing", f"TensorFlow cannot be loaded ({error})", fix="pip install mpcc[tensorflow]"
+            "E-tf-missing",
+            f"TensorFlow cannot be loaded ({error})",
+            fix="pip install mpcc[tensorflow]",
         ) from None
-    tensorflow.load_library(str(path))
+    tf.load_library(str(path))
     library = ctypes.CDLL(str(path))
     _call(library.mpcc_tf_loaded)
     return library
@@ -73,45 +75,12 @@ def _call(function: Any, *args: Any) -> None:
         raise _fail(error.value.decode("utf-8", "replace"))
 
 
-class Task:
-    """What one place of a program has in this process; open until :meth:`close`.
+class _Place:
+    """What is given to one place of a program in this process, and taken from it."""
 
-    Args:
-        program: bytes of the program, without calls.
-        place: ``P0``, ``P1``, ``P2``, ``client`` or ``model``.
-        scope: what stands before the names of the graph's nodes, ending in ``/``; or nothing.
-
-    Raises:
-        MpccError: ``E-graph...`` for a program that is not one, ``E-tf-calls`` for one with calls,
-            ``E-tf-usage`` when the place is open already.
-    """
-
-    def __init__(self, program: bytes, place: str, scope: str = "") -> None:
+    def __init__(self, place: str, scope: str) -> None:
         self._library = load()
         self._at = (scope.encode(), place.encode())
-        _call(self._library.mpcc_tf_open, *self._at, program, ctypes.c_size_t(len(program)))
-
-    def begin(self, run: int, keys: Mapping[str, bytes]) -> None:
-        """Start the setup (run 0) or a run.
-
-        Args:
-            run: larger than every one before.
-            keys: 16 bytes by holder set, of exactly the sets that the place draws from in this phase.
-
-        Raises:
-            MpccError: ``E-tf-run``, ``E-tf-keys``.
-        """
-        if any(len(key) != 16 for key in keys.values()):
-            raise MpccError.of("E-tf-keys", "a key has 16 bytes")
-        names = b"".join(name.encode() + b"\0" for name in keys)
-        _call(
-            self._library.mpcc_tf_begin,
-            *self._at,
-            ctypes.c_uint64(run),
-            names,
-            b"".join(keys.values()),
-            ctypes.c_size_t(len(keys)),
-        )
 
     def give(self, name: str, array: Array) -> None:
         """An input (float32) of the next run, or a weight (ring words) before the setup.
@@ -139,6 +108,101 @@ class Task:
         )
         return result
 
+
+class Task(_Place):
+    """What one place of a program has in this process; open until :meth:`close`.
+
+    Args:
+        program: bytes of the program, without calls.
+        place: ``P0``, ``P1``, ``P2``, ``client`` or ``model``.
+        scope: what stands before the names of the graph's nodes, ending in ``/``; or nothing.
+
+    Raises:
+        MpccError: ``E-graph...`` for a program that is not one, ``E-tf-calls`` for one with calls,
+            ``E-tf-usage`` when the place is open already.
+    """
+
+    def __init__(self, program: bytes, place: str, scope: str = "") -> None:
+        super().__init__(place, scope)
+        _call(self._library.mpcc_tf_open, *self._at, program, ctypes.c_size_t(len(program)))
+
+    def begin(self, run: int, keys: Mapping[str, bytes]) -> None:
+        """Start the setup (run 0) or a run.
+
+        Args:
+            run: larger than every one before.
+            keys: 16 bytes by holder set, of exactly the sets that the place is in and that the
+                program draws from in this phase.
+
+        Raises:
+            MpccError: ``E-tf-run``, ``E-tf-keys``.
+        """
+        if any(len(key) != 16 for key in keys.values()):
+            raise MpccError.of("E-tf-keys", "a key has 16 bytes")
+        names = b"".join(name.encode() + b"\0" for name in keys)
+        _call(
+            self._library.mpcc_tf_begin,
+            *self._at,
+            ctypes.c_uint64(run),
+            names,
+            b"".join(keys.values()),
+            ctypes.c_size_t(len(keys)),
+        )
+
     def close(self) -> None:
         """Forget program and keys; kernels of graphs that still run refuse to go on."""
         self._library.mpcc_tf_close(*self._at)
+
+
+class Endpoint:
+    """All places of one endpoint, connected to its peers over TLS; open until :meth:`close`.
+
+    Each endpoint runs its part of the program (:func:`mpcc.emit.tensorflow.part_for_tensorflow`) in
+    a TensorFlow session of its own; no other process can read a tensor of it.
+
+    Args:
+        program: bytes of the program, without calls.
+        config: the cluster's file, as for ``mpcc-party``.
+        index: of the endpoint in it.
+        places: that it hosts.
+        scope: as of a :class:`Task`.
+        listen_fd: a listening socket of its port; -1 to open one.
+
+    Raises:
+        MpccError: ``E-config``, ``E-net...``, ``E-graph...``, ``E-limit...``.
+    """
+
+    def __init__(
+        self,
+        program: bytes,
+        config: Path,
+        index: int,
+        places: Sequence[str],
+        *,
+        scope: str = "",
+        listen_fd: int = -1,
+    ) -> None:
+        self._library = load()
+        self._at = (scope.encode(), places[0].encode())
+        _call(
+            self._library.mpcc_tf_connect,
+            scope.encode(),
+            program,
+            ctypes.c_size_t(len(program)),
+            str(config).encode(),
+            ctypes.c_uint32(index),
+            ctypes.c_int(listen_fd),
+        )
+        self.places = {place: _Place(place, scope) for place in places}
+
+    def begin(self, run: int) -> None:
+        """Start the setup (run 0) or a run; waits until the keys are agreed on with the peers.
+
+        Raises:
+            MpccError: ``E-tf-run``, ``E-net...``.
+        """
+        _call(self._library.mpcc_tf_begin_run, *self._at, ctypes.c_uint64(run))
+
+    def close(self) -> None:
+        """End the session with the peers and forget program and keys."""
+        self._library.mpcc_tf_disconnect(*self._at)

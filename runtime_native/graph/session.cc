@@ -105,21 +105,15 @@ std::string error_line(const Error& error, const std::string& reporter) {
   return line.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
-Session::Session(std::span<const std::byte> program, const ClusterConfig& config,
-                 std::uint32_t index, std::shared_ptr<net::Listener> listener)
-    : program_(std::make_unique<Program>(load_program(program))), trace_(config.trace) {
-  std::vector<net::EndpointInfo> endpoints;
-  for (const auto& e : config.endpoints) endpoints.push_back({e.name, e.places});
-  check_randomness();
-  // A program that cannot run here is refused before anybody is called.
-  (void)make_plan(*program_, endpoints, index,
-                  {.threads = config.threads, .limits = config.limits});
+std::unique_ptr<net::Transport> connect(const Program& program, const ClusterConfig& config,
+                                        std::uint32_t index,
+                                        std::shared_ptr<net::Listener> listener) {
   net::TlsConfig tls{.self = index,
                      .endpoints = config.endpoints,
                      .ca = net::Pem::file(config.ca),
                      .certificate = net::Pem::file(config.certificate),
                      .private_key = net::Pem::file(config.private_key),
-                     .program = program_->hash,
+                     .program = program.hash,
                      .options = {},
                      .connect_deadline = config.connect_deadline,
                      .listener = std::move(listener)};
@@ -128,10 +122,25 @@ Session::Session(std::span<const std::byte> program, const ClusterConfig& config
   tls.options.run_limit = config.run_limit;
   tls.options.queue_bytes = config.limits.queue_bytes;
   tls.options.ahead_bytes = config.limits.ahead_bytes;
-  tls.options.step_name = step_names(*program_);
+  tls.options.step_name = step_names(program);
   if (config.network != "none")
     tls.options.decorate = net::shaped(net::network_profile(config.network));
-  transport_ = net::connect_tls(tls);
+  return net::connect_tls(tls);
+}
+
+Plan plan_of(const Program& program, const ClusterConfig& config, std::uint32_t index) {
+  std::vector<net::EndpointInfo> endpoints;
+  for (const auto& e : config.endpoints) endpoints.push_back({e.name, e.places});
+  return make_plan(program, endpoints, index, {.threads = config.threads, .limits = config.limits});
+}
+
+Session::Session(std::span<const std::byte> program, const ClusterConfig& config,
+                 std::uint32_t index, std::shared_ptr<net::Listener> listener)
+    : program_(std::make_unique<Program>(load_program(program))), trace_(config.trace) {
+  check_randomness();
+  // A program that cannot run here is refused before anybody is called.
+  (void)plan_of(*program_, config, index);
+  transport_ = connect(*program_, config, index, std::move(listener));
   engine_ = std::make_unique<Engine>(*program_, *transport_,
                                      EngineOptions{.threads = config.threads,
                                                    .deadline = config.deadline,

@@ -55,6 +55,13 @@ ClusterConfig read_config(const std::string& path, std::uint32_t index);
 // party is the endpoint that the failure is about; the reporter's own name where nobody is known.
 std::string error_line(const Error& error, const std::string& reporter);
 
+// What endpoint `index` does of a program. Throws as make_plan().
+Plan plan_of(const Program& program, const ClusterConfig& config, std::uint32_t index);
+// Its connections to all peers. `program` outlives them. Throws as net::connect_tls().
+std::unique_ptr<net::Transport> connect(const Program& program, const ClusterConfig& config,
+                                        std::uint32_t index,
+                                        std::shared_ptr<net::Listener> listener);
+
 class Session {
  public:
   // Loads the program, checks and plans it, then connects to all peers.

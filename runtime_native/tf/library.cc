@@ -112,6 +112,42 @@ int mpcc_tf_output(const char* scope, const char* place, const char* name, void*
   });
 }
 
+int mpcc_tf_connect(const char* scope, const void* program, size_t bytes, const char* config,
+                    uint32_t index, int listen_fd, char* error, size_t room) {
+  return guarded(error, room, [&] {
+    const auto data = bytes_at(program, bytes);
+    auto loaded = std::make_shared<const mpcc::graph::Program>(mpcc::graph::load_program(data));
+    const auto channel =
+        std::make_shared<mpcc::tf::Channel>(std::move(loaded), config, index, listen_fd);
+    for (const mpcc::Place place : channel->plan().places)
+      Tasks::of_process().open(scope, std::make_shared<Task>(place, data, channel));
+  });
+}
+
+int mpcc_tf_begin_run(const char* scope, const char* place, uint64_t run, char* error,
+                      size_t room) {
+  return guarded(error, room, [&] {
+    std::shared_ptr<Task> held;
+    mpcc::tf::Channel* channel = task(scope, place, held).channel();
+    mpcc::require(channel != nullptr, "E-tf-usage", "the place has no channel", place);
+    const auto keys = channel->begin(run);
+    for (const mpcc::Place other : channel->plan().places) {
+      std::shared_ptr<Task> sibling;
+      task(scope, std::string(mpcc::place_name(other)).c_str(), sibling).begin(run, keys);
+    }
+  });
+}
+
+void mpcc_tf_disconnect(const char* scope, const char* place) {
+  (void)guarded(nullptr, 0, [&] {
+    std::shared_ptr<Task> held;
+    mpcc::tf::Channel* channel = task(scope, place, held).channel();
+    if (channel == nullptr) return;
+    for (const mpcc::Place other : channel->plan().places) Tasks::of_process().close(scope, other);
+    channel->close();
+  });
+}
+
 void mpcc_tf_close(const char* scope, const char* place) {
   (void)guarded(nullptr, 0, [&] { Tasks::of_process().close(scope, parse_place(place)); });
 }

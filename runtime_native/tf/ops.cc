@@ -13,6 +13,10 @@ namespace mpcc::tf {
 namespace {
 
 constexpr const char* kProgram = "MpccProgram";
+// The ends of a transfer where every endpoint has a session of its own: "n61" receives, "s61"
+// sends.
+constexpr const char* kSend = "MpccSend";
+constexpr const char* kReceive = "MpccReceive";
 
 // What TensorFlow keeps per node.
 struct NodeKernel {
@@ -57,10 +61,11 @@ Node node_of(TF_OpKernelConstruction* context) {
 // "n17" to 17
 std::uint32_t op_of(const Node& node) {
   std::uint32_t op = 0;
+  const char letter = node.op == kSend ? 's' : 'n';
   const char* end = node.name.data() + node.name.size();
-  const bool ok = node.name.starts_with('n') &&
+  const bool ok = node.name.starts_with(letter) &&
                   std::from_chars(node.name.data() + 1, end, op).ptr == end &&
-                  node.name == std::string("n").append(std::to_string(op));
+                  node.name == std::string(1, letter).append(std::to_string(op));
   require(ok, "E-tf-edited", "a node that the program does not have",
           printable(node.scope + node.name));
   return op;
@@ -78,12 +83,28 @@ std::unique_ptr<NodeKernel> make_kernel(const Node& node) {
   const Op& op = program.ops[index];
   std::vector<ValueType> operands;
   for (const std::uint32_t v : op.operands) operands.push_back(program.values[v]);
-  check_node(node, *wanted, operands, op.types, op.code == OpCode::Transfer);
-  const Place place = program.steps[index].place;
+  std::vector<ValueType> results = op.types;
+  Place place = program.steps[index].place;
+  graph::RawNode expected = *wanted;
+  const bool end = node.op == kSend || node.op == kReceive;
+  if (end && program.is_transfer(index)) {
+    expected.op = node.op;
+    if (node.op == kSend) {
+      place = operands[0].place;
+      results.clear();
+    } else {
+      expected.inputs.clear();
+      operands.clear();
+    }
+  }
+  check_node(node, expected, operands, results, !end && op.code == OpCode::Transfer);
   auto kernel = std::make_unique<NodeKernel>();
   kernel->task = Tasks::of_process().find(node.scope, place);
   require(kernel->task != nullptr, "E-tf-place",
           "this process is not " + std::string(place_name(place)) + " of the program",
+          printable(node.scope + node.name));
+  require(kernel->task->crosses(index) == end, "E-tf-edited",
+          end ? "a message where TensorFlow has an edge" : "an edge where a message is sent",
           printable(node.scope + node.name));
   kernel->op = index;
   kernel->has_body = op.body != nullptr;
@@ -112,6 +133,14 @@ void check_bodies(NodeKernel& kernel, TF_OpKernelContext* context) {
   kernel.checked = true;
 }
 
+// An op that fails ends the session of its endpoint, and the peers are told.
+[[noreturn]] void stop(const NodeKernel& kernel, const Error& error) {
+  const std::string step = kernel.task->program().describe(kernel.op);
+  if (Channel* channel = kernel.task->channel(); channel && !error.code().starts_with("E-net-"))
+    channel->abort(step, error.code());
+  throw error.within(step);
+}
+
 void compute(void* made, TF_OpKernelContext* context) {
   auto& kernel = *static_cast<NodeKernel*>(made);
   guarded(context, [&] {
@@ -119,9 +148,39 @@ void compute(void* made, TF_OpKernelContext* context) {
       if (kernel.has_body) check_bodies(kernel, context);
       kernel.task->compute(kernel.op, context);
     } catch (const Error& error) {
-      throw error.within(kernel.task->program().describe(kernel.op));
+      stop(kernel, error);
     }
   });
+}
+
+void compute_send(void* made, TF_OpKernelContext* context) {
+  auto& kernel = *static_cast<NodeKernel*>(made);
+  guarded(context, [&] {
+    try {
+      kernel.task->send(kernel.op, context);
+    } catch (const Error& error) {
+      stop(kernel, error);
+    }
+  });
+}
+
+void compute_receive(void* made, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done) {
+  auto& kernel = *static_cast<NodeKernel*>(made);
+  const auto end = [&kernel, context, done](std::exception_ptr error) {
+    guarded(context, [&] {
+      try {
+        if (error) std::rethrow_exception(error);
+      } catch (const Error& e) {
+        stop(kernel, e);
+      }
+    });
+    api().run_done(done);
+  };
+  try {
+    kernel.task->receive(kernel.op, context, end);
+  } catch (...) {
+    end(std::current_exception());
+  }
 }
 
 void destroy(void* made) { delete static_cast<NodeKernel*>(made); }
@@ -155,16 +214,15 @@ const char* stored_as(AttrKind kind) {
   return "string";
 }
 
-void register_kernel(const char* node_op, void* (*make)(TF_OpKernelConstruction*),
-                     void (*run)(void*, TF_OpKernelContext*), void (*end)(void*)) {
+void register_kernel(TF_KernelBuilder* builder, const char* node_op) {
   const Status status;
-  api().register_kernel(node_op, api().new_kernel(node_op, "CPU", make, run, end), status.get());
+  api().register_kernel(node_op, builder, status.get());
   status.check();
 }
 
-void register_op(const OpSpec& spec) {
-  const std::string name(spec.node_op);
-  TF_OpDefinitionBuilder* op = api().new_op(name.c_str());
+// The op `node_op` with the attributes of `spec`, without a kernel.
+void register_op(const char* node_op, const OpSpec& spec) {
+  TF_OpDefinitionBuilder* op = api().new_op(node_op);
   for (const AttrSpec& a : spec.attributes)
     api().add_attr(op, (std::string(a.name) + ": " + stored_as(a.kind)).c_str());
   if (spec.code == OpCode::Fused) api().add_attr(op, "f: func");
@@ -178,7 +236,12 @@ void register_op(const OpSpec& spec) {
   const Status status;
   api().register_op(op, status.get());
   status.check();
-  register_kernel(name.c_str(), create, compute, destroy);
+}
+
+void register_op(const OpSpec& spec) {
+  const std::string name(spec.node_op);
+  register_op(name.c_str(), spec);
+  register_kernel(api().new_kernel(name.c_str(), "CPU", create, compute, destroy), name.c_str());
 }
 
 }  // namespace
@@ -190,13 +253,21 @@ void register_ops() {
   const Status status;
   api().register_op(program, status.get());
   status.check();
-  register_kernel(kProgram, create_nothing, compute_nothing, destroy_nothing);
+  register_kernel(
+      api().new_kernel(kProgram, "CPU", create_nothing, compute_nothing, destroy_nothing),
+      kProgram);
 #define A(name, kind)
 #define X(Name, node_op, least, most, elementwise, attributes) \
   if (OpCode::Name != OpCode::Call) register_op(spec_of(OpCode::Name));
 #include "kernels/party_ops.inc"
 #undef X
 #undef A
+  const OpSpec& transfer = spec_of(OpCode::Transfer);
+  register_op(kSend, transfer);
+  register_kernel(api().new_kernel(kSend, "CPU", create, compute_send, destroy), kSend);
+  register_op(kReceive, transfer);
+  register_kernel(api().new_async_kernel(kReceive, "CPU", create, compute_receive, destroy),
+                  kReceive);
 }
 
 }  // namespace mpcc::tf

@@ -63,8 +63,11 @@ void set_output(TF_OpKernelContext* context, int i, const Tensor& tensor) {
 
 }  // namespace
 
-Task::Task(Place place, std::span<const std::byte> program)
+Task::Task(Place place, std::span<const std::byte> program) : Task(place, program, nullptr) {}
+
+Task::Task(Place place, std::span<const std::byte> program, std::shared_ptr<Channel> channel)
     : place_(place),
+      channel_(std::move(channel)),
       raw_(without_calls(graph::read_graphdef(program))),
       program_(graph::load_program(program)),
       states_(std::make_unique<State[]>(program_.ops.size())) {
@@ -169,21 +172,90 @@ void Task::compute(std::uint32_t op, TF_OpKernelContext* context) {
   require(api().num_inputs(context) == static_cast<int>(program_.ops[op].operands.size()) &&
               api().num_outputs(context) == static_cast<int>(results),
           "E-tf-edited", "the numbers of operands and results are not the program's");
-  if (run == 0 && state.computed) {
+  if (!claim(state, run)) {
     for (std::size_t i = 0; i < results; ++i)
       set_output(context, static_cast<int>(i), state.kept[i]);
     return;
   }
-  if (run != 0) {
-    // Before the work: what fails half-way has drawn as well.
-    require(state.run < run, "E-tf-run", "an op is run twice in run " + std::to_string(run));
-    state.run = run;
-  } else {
-    require(!std::exchange(state.begun, true), "E-tf-run",
-            "the setup has failed: open the task anew, with new keys");
-  }
   run_op(op, run, state, context);
   if (run == 0) state.computed = true;
+}
+
+bool Task::claim(State& state, std::uint64_t run) {
+  if (run == 0) {
+    if (state.computed) return false;
+    require(!std::exchange(state.begun, true), "E-tf-run",
+            "the setup has failed or is still at work");
+    return true;
+  }
+  // Before the work: what fails half-way has drawn as well.
+  require(state.run < run, "E-tf-run", "an op is run twice in run " + std::to_string(run));
+  state.run = run;
+  return true;
+}
+
+void Task::begin(std::uint64_t run, std::shared_ptr<const graph::PhaseKeys> keys) {
+  const std::lock_guard lock(mutex_);
+  require(run_ ? run > *run_ : run == 0, "E-tf-run", "ids of runs begin at 0, the setup, and grow");
+  (run != 0 ? run_keys_ : setup_keys_) = std::move(keys);
+  run_ = run;
+  step_ = -1;
+  outputs_.clear();
+}
+
+bool Task::crosses(std::uint32_t op) const {
+  if (!channel_ || !program_.is_transfer(op)) return false;
+  const graph::Message& m = program_.messages[program_.message_of_op[op]];
+  const auto& endpoints = channel_->plan().endpoint_of_place;
+  return endpoints[index_of(m.from)] != endpoints[index_of(m.to)];
+}
+
+void Task::send(std::uint32_t op, TF_OpKernelContext* context) {
+  const std::uint64_t run = enter(op, api().step_id(context));
+  State& state = states_[op];
+  const std::lock_guard lock(state.mutex);
+  if (!claim(state, run)) return;  // the setup's messages are sent once
+  const ValueType& type = program_.values[program_.ops[op].operands[0]];
+  require(api().num_inputs(context) == 1, "E-tf-edited", "a message without a value");
+  auto held = std::make_shared<Operand>(operand(context, 0, type));
+  const std::span<const std::byte> bytes{held->data, type.bytes()};
+  channel_->send(program_.message_of_op[op], run, bytes, std::move(held));
+  if (run == 0) state.computed = true;
+}
+
+void Task::receive(std::uint32_t op, TF_OpKernelContext* context,
+                   std::function<void(std::exception_ptr)> done) {
+  const std::uint64_t run = enter(op, api().step_id(context));
+  State& state = states_[op];
+  {
+    const std::lock_guard lock(state.mutex);
+    if (!claim(state, run)) {
+      set_output(context, 0, state.kept[0]);
+      done(nullptr);
+      return;
+    }
+  }
+  const auto arrived = [this, op, run, context, done = std::move(done)](
+                           SecretBuffer* payload, std::exception_ptr error) noexcept {
+    if (!error) {
+      try {
+        const ValueType& type = program_.ops[op].types[0];
+        Tensor tensor = result(context, 0, type);
+        if (type.bytes() != 0)
+          std::memcpy(api().tensor_data(tensor.get()), payload->data(), type.bytes());
+        if (run == 0) {
+          State& kept = states_[op];
+          const std::lock_guard lock(kept.mutex);
+          kept.kept.push_back(std::move(tensor));
+          kept.computed = true;
+        }
+      } catch (...) {
+        error = std::current_exception();
+      }
+    }
+    done(error);
+  };
+  channel_->receive(program_.message_of_op[op], run, arrived);
 }
 
 void Task::run_op(std::uint32_t index, std::uint64_t run, State& state,

@@ -17,6 +17,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,7 @@
 #include "graph/keys.h"
 #include "graph/program.h"
 #include "kernels/kernel.h"
+#include "tf/channel.h"
 #include "tf/node.h"
 #include "tf/tensorflow.h"
 
@@ -42,11 +44,16 @@ class Task {
   // called, which must be inlined first.
   Task(Place place, std::span<const std::byte> program);
 
+  // The same at an endpoint of a channel: what crosses endpoints is sent and received by ops.
+  Task(Place place, std::span<const std::byte> program, std::shared_ptr<Channel> channel);
+
   // Keys by holder set; all that the place holds in this phase and no others. Throws
   // Error("E-tf-run") unless the run's id is new, Error("E-tf-keys") for a key that is missing,
   // not the place's, or has served before.
   void begin(std::uint64_t run,
              const std::map<std::string, std::span<const std::byte, prg::kKeyBytes>>& keys);
+  // With the keys that the channel has agreed on.
+  void begin(std::uint64_t run, std::shared_ptr<const graph::PhaseKeys> keys);
   // An input or weight of this place. Throws Error("E-tf-tensor").
   void give(const std::string& name, std::span<const std::byte> data);
   // The bytes of an output of the current run. Throws Error("E-tf-output").
@@ -55,6 +62,9 @@ class Task {
   void close() noexcept { closed_ = true; }
 
   Place place() const noexcept { return place_; }
+  Channel* channel() const noexcept { return channel_.get(); }
+  // Whether the transfer is a message of the channel's.
+  bool crosses(std::uint32_t op) const;
   const graph::Program& program() const noexcept { return program_; }
   const graph::RawNode* node(std::uint32_t op) const noexcept {
     return op < program_.ops.size() ? &raw_.nodes[op + 1] : nullptr;
@@ -68,6 +78,11 @@ class Task {
   // One op in a step of TensorFlow's. Throws Error("E-tf-run") outside of a run, in two steps of
   // one run, or a second time in it.
   void compute(std::uint32_t op, TF_OpKernelContext* context);
+  // The two ends of a transfer over the channel. receive() calls `done` once when its result is
+  // set, or throws.
+  void send(std::uint32_t op, TF_OpKernelContext* context);
+  void receive(std::uint32_t op, TF_OpKernelContext* context,
+               std::function<void(std::exception_ptr)> done);
 
  private:
   struct State {
@@ -80,10 +95,13 @@ class Task {
   };
 
   void run_op(std::uint32_t op, std::uint64_t run, State& state, TF_OpKernelContext* context);
+  // Marks the op as run; false if its kept results are to be handed out.
+  bool claim(State& state, std::uint64_t run);
   std::uint64_t enter(std::uint32_t op, std::int64_t step);
   const prg::Aes128& key(const kernels::KeyName& name) const;
 
   const Place place_;
+  const std::shared_ptr<Channel> channel_;
   graph::RawGraph raw_;
   graph::Program program_;
   std::map<std::string, std::string> bodies_;  // functions as TensorFlow has them, encoded

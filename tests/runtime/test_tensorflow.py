@@ -6,8 +6,12 @@ graph's devices are theirs; what crosses between them goes through TensorFlow's 
 
 from __future__ import annotations
 
+import json
+import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from benchmarks import models
 from mpcc import _native
 from mpcc.emit.graphdef import emit, parse
 from mpcc.emit.schema import GraphDef
-from mpcc.emit.tensorflow import for_tensorflow, without_calls
+from mpcc.emit.tensorflow import for_tensorflow, part_for_tensorflow, without_calls
 from mpcc.errors import MpccError
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.frontend.tensorflow.runtime import quiet
@@ -32,8 +36,10 @@ from mpcc.passes.base import Checkpoint, Manager
 from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols import Rep3, lower_program
-from mpcc.runtime.tensorflow import Task, load
+from mpcc.runtime.certificates import issue
+from mpcc.runtime.tensorflow import Endpoint, Task, load
 from tests.emit.programs import every_op, inputs_for, with_calls
+from tests.runtime.test_native_tls import NAMES, SHAPE, program, values
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 pytest.importorskip("tensorflow")
@@ -309,13 +315,13 @@ def test_keys_are_those_of_the_place_and_new(small):
         setup, online = keys_of(module, "P0", 0), keys_of(module, "P0", 1)
         with pytest.raises(MpccError, match="E-tf-run"):
             task.begin(1, online)
-        with pytest.raises(MpccError, match="E-tf-keys: the key P0\\+P2 was not given"):
+        with pytest.raises(MpccError, match=r"E-tf-keys: the key P0\+P2 was not given"):
             task.begin(0, {})
         with pytest.raises(MpccError, match="E-tf-keys: a key that the program does not use"):
             task.begin(0, {**setup, "P1+P2": bytes(16)})
         task.begin(0, setup)
         task.begin(1, online)
-        with pytest.raises(MpccError, match="E-tf-keys: the key .* has served before"):
+        with pytest.raises(MpccError, match=r"E-tf-keys: the key .* has served before"):
             task.begin(2, online)
         with pytest.raises(MpccError, match="E-tf-run"):
             task.begin(1, keys_of(module, "P0", 2))
@@ -376,3 +382,128 @@ def test_only_the_types_and_shapes_are_new(small):
             if key in node.attr:
                 del node.attr[key]
     assert added == graph
+
+
+class Parties:
+    """Four endpoints over TLS, each with its part of a program and a local session of its own."""
+
+    def __init__(self, module: Module, directory: Path, deadline: float) -> None:
+        import tensorflow as tf
+
+        os.chmod(directory, 0o700)
+        issued = issue(directory, NAMES)
+        hosted = {name: ("client", "model") if name == "owner" else (name,) for name in NAMES}
+        listeners = [socket.create_server(("127.0.0.1", 0), backlog=8) for _ in range(3)]
+        ports = [s.getsockname()[1] for s in listeners] + [0]
+        endpoints = [
+            {
+                "name": name,
+                "host": "127.0.0.1",
+                "port": port,
+                "places": hosted[name],
+                "cert": issued[name].certificate.name,
+                "key": issued[name].key.name,
+            }
+            for name, port in zip(NAMES, ports, strict=True)
+        ]
+        config = directory / "cluster.json"
+        settings = {"deadline_s": deadline, "connect_deadline_s": 10.0}
+        ca = issued["P0"].authority.name
+        config.write_text(json.dumps({"endpoints": endpoints, "ca": ca, **settings}))
+        data = emit(module)
+        self.pool = ThreadPoolExecutor(len(NAMES))
+        descriptors = [s.detach() for s in listeners] + [-1]
+
+        def connect(index: int) -> Endpoint:
+            name = NAMES[index]
+            return Endpoint(
+                data,
+                config,
+                index,
+                hosted[name],
+                scope=f"{name}/",
+                listen_fd=descriptors[index],
+            )
+
+        self.endpoints = dict(zip(NAMES, self.pool.map(connect, range(len(NAMES))), strict=True))
+        self.parts = {name: part_for_tensorflow(data, hosted[name]) for name in NAMES}
+        self.sessions = {}
+        for name, part in self.parts.items():
+            graph = tf.Graph()
+            with graph.as_default():
+                tf.import_graph_def(tf.compat.v1.GraphDef.FromString(part.graph), name=name)
+            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=session_config())
+
+    def run(self, number: int, without: str = "") -> dict[str, BaseException | None]:
+        """One phase at all endpoints but one; what went wrong at each."""
+
+        def one(name: str) -> None:
+            self.endpoints[name].begin(number)
+            part, session = self.parts[name], self.sessions[name]
+            nodes = part.online if number else part.setup
+            if name != without:
+                session.run([session.graph.get_operation_by_name(f"{name}/{n}") for n in nodes])
+
+        futures = {name: self.pool.submit(one, name) for name in NAMES}
+        return {name: future.exception() for name, future in futures.items()}
+
+    def close(self) -> None:
+        for session in self.sessions.values():
+            session.close()
+        list(self.pool.map(lambda endpoint: endpoint.close(), self.endpoints.values()))
+        self.pool.shutdown()
+
+
+@pytest.fixture
+def parties(tmp_path: Path) -> Iterator[Parties]:
+    found = Parties(program(), tmp_path, 2.0)
+    yield found
+    found.close()
+
+
+def failures(results: Mapping[str, BaseException | None]) -> dict[str, str]:
+    return {name: str(error) for name, error in results.items() if error is not None}
+
+
+def test_parties_with_sessions_of_their_own(parties):
+    weights, inputs, expected = values()
+    owner = parties.endpoints["owner"]
+    owner.places["model"].give("w", weights["w"])
+    assert failures(parties.run(0)) == {}
+    for number in (1, 2):
+        owner.places["client"].give("x", inputs["x"] / number)
+        assert failures(parties.run(number)) == {}
+        found = owner.places["client"].output("y", SHAPE)
+        wanted = np.round(inputs["x"] / number * 256) / 256 + weights["w"].view(np.int64) / 256
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1 / 256)
+        if number == 1:
+            np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_a_party_that_stops_is_noticed_by_all(parties):
+    weights, inputs, _ = values()
+    owner = parties.endpoints["owner"]
+    owner.places["model"].give("w", weights["w"])
+    assert failures(parties.run(0)) == {}
+    owner.places["client"].give("x", inputs["x"])
+    found = failures(parties.run(1, without="P1"))
+    assert found.keys() == {"P0", "P2", "owner"}
+    for text in found.values():
+        assert "E-net-timeout" in text or "E-net-aborted" in text
+
+
+def test_a_part_holds_its_own_nodes_only():
+    module = program()
+    data = emit(module)
+    transfers = {f"n{i}" for i, op in enumerate(module.main.ops) if op.name == "party.transfer"}
+    seen: dict[str, list[str]] = {}
+    for name in NAMES:
+        places = ("client", "model") if name == "owner" else (name,)
+        graph = GraphDef.FromString(part_for_tensorflow(data, places).graph)
+        for node in graph.node[1:]:
+            seen.setdefault(node.op, []).append(node.name)
+    assert "MpccTransfer" not in seen
+    assert sorted(seen["MpccReceive"]) == sorted(transfers)
+    assert sorted(f"n{name[1:]}" for name in seen["MpccSend"]) == sorted(transfers)
+    every = [name for op, names in seen.items() if op != "MpccSend" for name in names]
+    assert sorted(every) == sorted(f"n{i}" for i in range(len(module.main.ops)))
