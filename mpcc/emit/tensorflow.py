@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from mpcc.emit.graphdef import dtype_of, emit, parse
@@ -126,6 +127,7 @@ def part_for_tensorflow(program: bytes, places: Collection[str]) -> Part:
     part.node.add().CopyFrom(whole.node[0])
     ends: dict[bool, list[str]] = {True: [], False: []}
     functions: set[str] = set()
+    received: list[tuple[bool, int, int, int]] = []
     for step, node in zip(schedule(module).steps, nodes, strict=True):
         op = step.op
         typed = op.results or op.operands
@@ -138,9 +140,16 @@ def part_for_tensorflow(program: bytes, places: Collection[str]) -> Part:
         made.ClearField("device")
         if here != there:
             _cut(made, op, sends=there)
+            if here:
+                phase = step.phase != SETUP
+                received.append((phase, step.depth, step.index, len(part.node) - 1))
         if op.body is not None:
             functions.add(node.attr["f"].func.name)
         ends[step.phase == SETUP].append(made.name)
+    # A receiving node waits on a thread: one at a time, in the order of the schedule.
+    for first, second in pairwise(sorted(received)):
+        if first[0] == second[0]:
+            part.node[second[-1]].input.append(f"^{part.node[first[-1]].name}")
     part.library.function.extend(f for f in whole.library.function if f.signature.name in functions)
     data = part.SerializeToString(deterministic=True)
     return Part(bytes(data), tuple(ends[True]), tuple(ends[False]))

@@ -133,11 +133,10 @@ void check_bodies(NodeKernel& kernel, TF_OpKernelContext* context) {
   kernel.checked = true;
 }
 
-// An op that fails ends the session of its endpoint, and the peers are told.
+// An op that fails ends the session of its endpoint: the peers are told, and no op waits on.
 [[noreturn]] void stop(const NodeKernel& kernel, const Error& error) {
   const std::string step = kernel.task->program().describe(kernel.op);
-  if (Channel* channel = kernel.task->channel(); channel && !error.code().starts_with("E-net-"))
-    channel->abort(step, error.code());
+  if (Channel* channel = kernel.task->channel()) channel->abort(step, error.code());
   throw error.within(step);
 }
 
@@ -164,23 +163,15 @@ void compute_send(void* made, TF_OpKernelContext* context) {
   });
 }
 
-void compute_receive(void* made, TF_OpKernelContext* context, TF_AsyncOpKernelDoneCallback* done) {
+void compute_receive(void* made, TF_OpKernelContext* context) {
   auto& kernel = *static_cast<NodeKernel*>(made);
-  const auto end = [&kernel, context, done](std::exception_ptr error) {
-    guarded(context, [&] {
-      try {
-        if (error) std::rethrow_exception(error);
-      } catch (const Error& e) {
-        stop(kernel, e);
-      }
-    });
-    api().run_done(done);
-  };
-  try {
-    kernel.task->receive(kernel.op, context, end);
-  } catch (...) {
-    end(std::current_exception());
-  }
+  guarded(context, [&] {
+    try {
+      kernel.task->receive(kernel.op, context);
+    } catch (const Error& error) {
+      stop(kernel, error);
+    }
+  });
 }
 
 void destroy(void* made) { delete static_cast<NodeKernel*>(made); }
@@ -266,8 +257,7 @@ void register_ops() {
   register_op(kSend, transfer);
   register_kernel(api().new_kernel(kSend, "CPU", create, compute_send, destroy), kSend);
   register_op(kReceive, transfer);
-  register_kernel(api().new_async_kernel(kReceive, "CPU", create, compute_receive, destroy),
-                  kReceive);
+  register_kernel(api().new_kernel(kReceive, "CPU", create, compute_receive, destroy), kReceive);
 }
 
 }  // namespace mpcc::tf

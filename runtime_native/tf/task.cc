@@ -223,39 +223,21 @@ void Task::send(std::uint32_t op, TF_OpKernelContext* context) {
   if (run == 0) state.computed = true;
 }
 
-void Task::receive(std::uint32_t op, TF_OpKernelContext* context,
-                   std::function<void(std::exception_ptr)> done) {
+void Task::receive(std::uint32_t op, TF_OpKernelContext* context) {
   const std::uint64_t run = enter(op, api().step_id(context));
   State& state = states_[op];
-  {
-    const std::lock_guard lock(state.mutex);
-    if (!claim(state, run)) {
-      set_output(context, 0, state.kept[0]);
-      done(nullptr);
-      return;
-    }
+  const std::lock_guard lock(state.mutex);
+  if (!claim(state, run)) {
+    set_output(context, 0, state.kept[0]);
+    return;
   }
-  const auto arrived = [this, op, run, context, done = std::move(done)](
-                           SecretBuffer* payload, std::exception_ptr error) noexcept {
-    if (!error) {
-      try {
-        const ValueType& type = program_.ops[op].types[0];
-        Tensor tensor = result(context, 0, type);
-        if (type.bytes() != 0)
-          std::memcpy(api().tensor_data(tensor.get()), payload->data(), type.bytes());
-        if (run == 0) {
-          State& kept = states_[op];
-          const std::lock_guard lock(kept.mutex);
-          kept.kept.push_back(std::move(tensor));
-          kept.computed = true;
-        }
-      } catch (...) {
-        error = std::current_exception();
-      }
-    }
-    done(error);
-  };
-  channel_->receive(program_.message_of_op[op], run, arrived);
+  const ValueType& type = program_.ops[op].types[0];
+  const SecretBuffer payload = channel_->receive(program_.message_of_op[op], run);
+  Tensor tensor = result(context, 0, type);
+  if (type.bytes() != 0) std::memcpy(api().tensor_data(tensor.get()), payload.data(), type.bytes());
+  if (run != 0) return;
+  state.kept.push_back(std::move(tensor));
+  state.computed = true;
 }
 
 void Task::run_op(std::uint32_t index, std::uint64_t run, State& state,

@@ -17,7 +17,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -78,11 +77,9 @@ class Task {
   // One op in a step of TensorFlow's. Throws Error("E-tf-run") outside of a run, in two steps of
   // one run, or a second time in it.
   void compute(std::uint32_t op, TF_OpKernelContext* context);
-  // The two ends of a transfer over the channel. receive() calls `done` once when its result is
-  // set, or throws.
+  // The two ends of a transfer over the channel; receive() waits.
   void send(std::uint32_t op, TF_OpKernelContext* context);
-  void receive(std::uint32_t op, TF_OpKernelContext* context,
-               std::function<void(std::exception_ptr)> done);
+  void receive(std::uint32_t op, TF_OpKernelContext* context);
 
  private:
   struct State {

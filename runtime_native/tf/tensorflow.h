@@ -15,7 +15,6 @@ struct TF_ShapeInferenceContext;
 struct TF_KernelBuilder;
 struct TF_OpKernelConstruction;
 struct TF_OpKernelContext;
-struct TF_AsyncOpKernelDoneCallback;
 struct TF_Buffer {
   const void* data;
   std::size_t length;
@@ -53,10 +52,6 @@ inline constexpr Code kFailedPrecondition = 9;
   F(new_kernel, TF_NewKernelBuilder, TF_KernelBuilder*,                                            \
     (const char*, const char*, void* (*)(TF_OpKernelConstruction*),                                \
      void (*)(void*, TF_OpKernelContext*), void (*)(void*)))                                       \
-  F(new_async_kernel, TF_NewAsyncKernelBuilder, TF_KernelBuilder*,                                 \
-    (const char*, const char*, void* (*)(TF_OpKernelConstruction*),                                \
-     void (*)(void*, TF_OpKernelContext*, TF_AsyncOpKernelDoneCallback*), void (*)(void*)))        \
-  F(run_done, TF_RunAsyncOpKernelDoneCallback, void, (TF_AsyncOpKernelDoneCallback*))              \
   F(register_kernel, TF_RegisterKernelBuilder, void, (const char*, TF_KernelBuilder*, TF_Status*)) \
   F(node_def, TF_OpKernelConstruction_GetNodeDef, TF_Buffer*,                                      \
     (TF_OpKernelConstruction*, TF_Status*))                                                        \

@@ -407,9 +407,9 @@ class Parties:
             for name, port in zip(NAMES, ports, strict=True)
         ]
         config = directory / "cluster.json"
-        settings = {"deadline_s": deadline, "connect_deadline_s": 10.0}
+        limits = {"deadline_s": deadline, "connect_deadline_s": 10.0}
         ca = issued["P0"].authority.name
-        config.write_text(json.dumps({"endpoints": endpoints, "ca": ca, **settings}))
+        config.write_text(json.dumps({"endpoints": endpoints, "ca": ca, **limits}))
         data = emit(module)
         self.pool = ThreadPoolExecutor(len(NAMES))
         descriptors = [s.detach() for s in listeners] + [-1]
@@ -432,7 +432,11 @@ class Parties:
             graph = tf.Graph()
             with graph.as_default():
                 tf.import_graph_def(tf.compat.v1.GraphDef.FromString(part.graph), name=name)
-            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=session_config())
+            settings = session_config()
+            # A receiving node holds one thread while it waits.
+            settings.use_per_session_threads = True
+            settings.inter_op_parallelism_threads = 2
+            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=settings)
 
     def run(self, number: int, without: str = "") -> dict[str, BaseException | None]:
         """One phase at all endpoints but one; what went wrong at each."""
