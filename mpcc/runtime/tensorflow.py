@@ -23,7 +23,7 @@ import numpy.typing as npt
 from mpcc.errors import MpccError
 from mpcc.runtime.native import engine
 
-__all__ = ["Endpoint", "Task", "load", "op_library"]
+__all__ = ["Endpoint", "Task", "load", "op_library", "session_config"]
 
 Array = npt.NDArray[Any]
 
@@ -67,6 +67,31 @@ def load() -> Any:
     library = ctypes.CDLL(str(path))
     _call(library.mpcc_tf_loaded)
     return library
+
+
+def session_config(threads: int = 2) -> Any:
+    """A ``ConfigProto`` for a session that runs a program or a part of one.
+
+    No optimiser touches the graph, and the session has threads of its own: in a part, an op that
+    waits for a message holds one of them.
+
+    Args:
+        threads: ops that may run at once; 2 or more.
+
+    Raises:
+        MpccError: ``E-tf-usage`` for fewer threads; as :func:`load`.
+    """
+    if threads < 2:
+        raise MpccError.of("E-tf-usage", f"a session of {threads} threads could wait for ever")
+    load()
+    import tensorflow as tf
+
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = -1
+    config.use_per_session_threads = True
+    config.inter_op_parallelism_threads = threads
+    return config
 
 
 def _call(function: Any, *args: Any) -> None:

@@ -37,7 +37,7 @@ from mpcc.passes.fuse_local import FuseLocal
 from mpcc.passes.lower_tensor_to_secure import build_secure, encode_weights
 from mpcc.protocols import Rep3, lower_program
 from mpcc.runtime.certificates import issue
-from mpcc.runtime.tensorflow import Endpoint, Task, load
+from mpcc.runtime.tensorflow import Endpoint, Task, load, session_config
 from tests.emit.programs import every_op, inputs_for, with_calls
 from tests.runtime.test_native_tls import NAMES, SHAPE, program, values
 
@@ -67,10 +67,6 @@ def keys_of(module: Module, place: str, run: int, seed: int = SEED) -> dict[str,
     }
 
 
-def tensor(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
-
-
 @pytest.fixture(scope="module")
 def target() -> Any:
     """The address of a server of a cluster with one server per place."""
@@ -91,16 +87,6 @@ def target() -> Any:
         for job, task in (("party", 0), ("party", 1), ("party", 2), ("client", 0), ("model", 0))
     ]
     return servers[3].target
-
-
-def session_config() -> Any:
-    """No optimiser touches the graph."""
-    import tensorflow as tf
-
-    config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    config.graph_options.optimizer_options.opt_level = -1
-    return config
 
 
 class Run:
@@ -432,11 +418,7 @@ class Parties:
             graph = tf.Graph()
             with graph.as_default():
                 tf.import_graph_def(tf.compat.v1.GraphDef.FromString(part.graph), name=name)
-            settings = session_config()
-            # A receiving node holds one thread while it waits.
-            settings.use_per_session_threads = True
-            settings.inter_op_parallelism_threads = 2
-            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=settings)
+            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=session_config())
 
     def run(self, number: int, without: str = "") -> dict[str, BaseException | None]:
         """One phase at all endpoints but one; what went wrong at each."""
@@ -494,6 +476,11 @@ def test_a_party_that_stops_is_noticed_by_all(parties):
     assert found.keys() == {"P0", "P2", "owner"}
     for text in found.values():
         assert "E-net-timeout" in text or "E-net-aborted" in text
+
+
+def test_a_session_needs_a_second_thread():
+    with pytest.raises(MpccError, match="E-tf-usage"):
+        session_config(1)
 
 
 def test_a_part_holds_its_own_nodes_only():
