@@ -37,7 +37,7 @@ from mpcc.ir.ops.party import DIALECT, Call
 from mpcc.ir.schedule import schedule
 from mpcc.ir.types import BitsType, ClearType, RingType, Type
 
-__all__ = ["dtype_of", "emit", "parse"]
+__all__ = ["dtype_of", "emit", "local_type", "parse"]
 
 _PRODUCER = 2000
 _PROGRAM = "program"
@@ -56,7 +56,12 @@ _TASKS = {
 # --- emission ------------------------------------------------------------------------------------
 
 
-def _local(type_: Type) -> RingType | BitsType | ClearType:
+def local_type(type_: Type) -> RingType | BitsType | ClearType:
+    """The type of a party-level value.
+
+    Raises:
+        MpccError: ``E-emit-type``: it is of another level.
+    """
     if not isinstance(type_, RingType | BitsType | ClearType):
         raise MpccError.of("E-emit-type", f"{type_} is not a party-level type")
     return type_
@@ -64,7 +69,7 @@ def _local(type_: Type) -> RingType | BitsType | ClearType:
 
 def dtype_of(type_: Type) -> int:
     """TensorFlow's number of the type of a value's tensor."""
-    match _local(type_):
+    match local_type(type_):
         case RingType(ring=64):
             return DT_UINT64
         case RingType():
@@ -149,7 +154,7 @@ class _Library:
         if not typed:
             raise MpccError.of("E-emit-place", f"{op.name} has no place", op.loc)
         if not is_call(op):
-            node.device = _TASKS[_local(typed[0].type).place]
+            node.device = _TASKS[local_type(typed[0].type).place]
         _fill(node, op)
         if op.body is not None:
             definition = _function_def(op.body)

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mpcc.emit.graphdef import dtype_of, emit, parse
+from mpcc.emit.graphdef import dtype_of, emit, local_type, parse
 from mpcc.emit.schema import GraphDef
 from mpcc.emit.wire import field_bytes, varint
 from mpcc.ir.calls import inline
 from mpcc.ir.core import Op
 from mpcc.ir.schedule import SETUP, schedule
-from mpcc.ir.types import ClearType, RingType, Type
+from mpcc.ir.types import BitsType, Type
 
 __all__ = ["Part", "for_tensorflow", "part_for_tensorflow", "without_calls"]
 
@@ -42,11 +42,8 @@ def without_calls(program: bytes) -> bytes:
 
 def _shape(type_: Type) -> bytes:
     """A TensorShapeProto: bits are a flat tensor of bytes."""
-    sizes: Sequence[int]
-    if isinstance(type_, RingType | ClearType):
-        sizes = type_.shape
-    else:
-        sizes = (type_.nbytes,)
+    local = local_type(type_)
+    sizes = (local.nbytes,) if isinstance(local, BitsType) else local.shape
     return b"".join(field_bytes(2, b"\x08" + varint(n) if n else b"") for n in sizes)
 
 
@@ -131,8 +128,10 @@ def part_for_tensorflow(program: bytes, places: Collection[str]) -> Part:
     for step, node in zip(schedule(module).steps, nodes, strict=True):
         op = step.op
         typed = op.results or op.operands
-        here = typed[0].type.place in places
-        there = op.operands[0].type.place in places if op.name == "party.transfer" else here
+        here = local_type(typed[0].type).place in places
+        there = here
+        if op.name == "party.transfer":
+            there = local_type(op.operands[0].type).place in places
         if not here and not there:
             continue
         made = part.node.add()

@@ -69,28 +69,32 @@ def load() -> Any:
     return library
 
 
-def session_config(threads: int = 2) -> Any:
+def session_config(threads: int = 0) -> Any:
     """A ``ConfigProto`` for a session that runs a program or a part of one.
 
-    No optimiser touches the graph, and the session has threads of its own: in a part, an op that
-    waits for a message holds one of them.
+    No optimiser touches the graph.
 
     Args:
-        threads: ops that may run at once; 2 or more.
+        threads: of a session that runs a part: ops that may run at once, 2 or more, since one that
+            waits for a message holds a thread. 0 leaves the threads to TensorFlow, which a
+            distributed session needs.
 
     Raises:
-        MpccError: ``E-tf-usage`` for fewer threads; as :func:`load`.
+        MpccError: ``E-tf-usage`` for one thread; as :func:`load`.
     """
-    if threads < 2:
-        raise MpccError.of("E-tf-usage", f"a session of {threads} threads could wait for ever")
+    if threads < 0 or threads == 1:
+        raise MpccError.of(
+            "E-tf-usage", f"a session of {threads} threads stops at the first message"
+        )
     load()
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     config.graph_options.optimizer_options.opt_level = -1
-    config.use_per_session_threads = True
-    config.inter_op_parallelism_threads = threads
+    if threads:
+        config.use_per_session_threads = True
+        config.inter_op_parallelism_threads = threads
     return config
 
 

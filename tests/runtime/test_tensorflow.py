@@ -418,7 +418,7 @@ class Parties:
             graph = tf.Graph()
             with graph.as_default():
                 tf.import_graph_def(tf.compat.v1.GraphDef.FromString(part.graph), name=name)
-            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=session_config())
+            self.sessions[name] = tf.compat.v1.Session(graph=graph, config=session_config(2))
 
     def run(self, number: int, without: str = "") -> dict[str, BaseException | None]:
         """One phase at all endpoints but one; what went wrong at each."""
