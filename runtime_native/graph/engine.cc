@@ -11,11 +11,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "graph/report.h"
-#include "kernels/harmonics.h"
-#include "kernels/linear.h"
-#include "kernels/reduce.h"
-#include "kernels/region.h"
-#include "kernels/structural.h"
 #include "net/blame.h"
 
 namespace mpcc::graph {
@@ -58,14 +53,6 @@ void merge(PhaseStatistics& into, const PhaseStatistics& other) {
 }
 
 }  // namespace
-
-struct Engine::Compute {
-  std::optional<kernels::Region> region;
-  std::optional<kernels::Structural> structural;
-  std::optional<kernels::Reduction> reduction;
-  std::optional<kernels::Linear> linear;
-  std::optional<kernels::Harmonic> harmonic;
-};
 
 std::string SessionStatistics::json() const {
   nlohmann::json j;
@@ -119,28 +106,17 @@ void Engine::prepare() {
     for (const Action& a : phase->actions) {
       if (a.kind != Action::Kind::compute) continue;
       const Op& op = program_.ops[a.op];
+      if (op.code == OpCode::Input || op.code == OpCode::Weight || op.code == OpCode::Output)
+        continue;
+      require(kernels::has_kernel(op), "E-graph-unknown-op", "the engine has no kernel",
+              program_.describe(a.op));
       std::vector<ValueType> operands;
       std::vector<bool> constant;
       for (const std::uint32_t v : op.operands) {
         operands.push_back(program_.values[v]);
         constant.push_back(phase == &plan_.online && !program_.steps[program_.producer[v]].online);
       }
-      auto c = std::make_unique<Compute>();
-      if (op.body)
-        c->region.emplace(*op.body);
-      else if (kernels::is_linear(op.code))
-        c->linear.emplace(op, operands, std::move(constant));
-      else if (kernels::is_structural(op.code))
-        c->structural.emplace(op, operands);
-      else if (op.code == OpCode::ReduceSum)
-        c->reduction.emplace(op, operands[0]);
-      else if (kernels::is_harmonic(op.code))
-        c->harmonic.emplace(op, operands);
-      else if (spec_of(op.code).elementwise)
-        c->region.emplace(op, operands);
-      else if (op.code != OpCode::Input && op.code != OpCode::Weight && op.code != OpCode::Output)
-        throw Error("E-graph-unknown-op", "the engine has no kernel", program_.describe(a.op));
-      computes_[a.op] = std::move(c);
+      kernels_.try_emplace(a.op, op, operands, std::move(constant));
     }
   stats_.planned_bytes = plan_.peak_bytes();
   stats_.planned_work = plan_.online.work;
@@ -276,24 +252,14 @@ void Engine::compute(const Action& action, const Tensors& given, const PhaseKeys
     out.push_back(const_cast<std::byte*>(data_[plan_.root[v]]));
     depth_[v] = depth;
   }
-  Compute& c = *computes_.at(action.op);
-  if (c.region) {
-    std::vector<const prg::Aes128*> held;
-    for (const kernels::KeyName& key : c.region->keys()) {
-      const auto found = keys.find(key.holders);
-      require(found != keys.end(), "E-engine", "a key was not agreed on");
-      held.push_back(&found->second);
-    }
-    c.region->run(in, out, held, pool_);
-  } else if (c.linear) {
-    c.linear->run(in, out[0], pool_);
-  } else if (c.reduction) {
-    c.reduction->run(in[0], out[0], pool_);
-  } else if (c.harmonic) {
-    c.harmonic->run(in, out[0], pool_);
-  } else {
-    c.structural->run(in, out[0], pool_);
+  kernels::Kernel& kernel = kernels_.at(action.op);
+  std::vector<const prg::Aes128*> held;
+  for (const kernels::KeyName& key : kernel.keys()) {
+    const auto found = keys.find(key.holders);
+    require(found != keys.end(), "E-engine", "a key was not agreed on");
+    held.push_back(&found->second);
   }
+  kernel.run(in, out, held, pool_);
 }
 
 void Engine::pack_operands(net::RunId run) {
@@ -301,13 +267,13 @@ void Engine::pack_operands(net::RunId run) {
   std::uint64_t steps = plan_.setup.actions.size();
   for (const Action& a : plan_.online.actions) {
     if (a.kind != Action::Kind::compute) continue;
-    Compute& c = *computes_.at(a.op);
-    if (!c.linear) continue;
+    const auto found = kernels_.find(a.op);
+    if (found == kernels_.end() || !found->second.packs()) continue;
     transport_.check();
     std::vector<const std::byte*> in;
     for (const std::uint32_t v : program_.ops[a.op].operands)
       in.push_back(program_.steps[program_.producer[v]].online ? nullptr : address(v));
-    c.linear->pack(in);
+    found->second.pack(in);
     if (++steps <= program_.ops.size()) tell_alive(run, steps);
   }
 }
@@ -543,8 +509,7 @@ SessionStatistics Engine::statistics() const {
   SessionStatistics s = stats_;
   for (std::uint32_t peer = 0; peer < transport_.endpoints().size(); ++peer)
     if (peer != plan_.self) s.wire_bytes_sent += transport_.statistics(peer).wire_bytes_sent;
-  for (const auto& [op, c] : computes_)
-    if (c->linear) s.packed_bytes += c->linear->packed_bytes();
+  for (const auto& [op, kernel] : kernels_) s.packed_bytes += kernel.packed_bytes();
   s.allocated_bytes = SecretBuffer::memory_use().most;
   s.peak_rss_bytes = peak_rss();
   return s;

@@ -34,6 +34,7 @@
 #include "graph/plan.h"
 #include "graph/program.h"
 #include "graph/trace.h"
+#include "kernels/kernel.h"
 
 namespace mpcc::graph {
 
@@ -114,7 +115,6 @@ class Engine {
   Engine(const Program& program, net::Transport& transport, EngineOptions options,
          std::unique_ptr<KeySource> keys);
 
-  struct Compute;
   // What the driver's go frame says.
   enum class Order : std::uint8_t { end = 0, begin = 1 };
 
@@ -162,7 +162,7 @@ class Engine {
   std::optional<Trace> trace_;
   std::vector<std::string> setup_keys_;
   std::vector<std::string> run_keys_;
-  std::map<std::uint32_t, std::unique_ptr<Compute>> computes_;  // by op
+  std::map<std::uint32_t, kernels::Kernel> kernels_;  // by op
 
   std::vector<std::uint32_t> depth_;  // per value
   // Per root.

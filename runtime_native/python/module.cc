@@ -20,11 +20,7 @@
 #include "graph/artifact.h"
 #include "graph/cluster.h"
 #include "graph/session.h"
-#include "kernels/harmonics.h"
-#include "kernels/linear.h"
-#include "kernels/reduce.h"
-#include "kernels/region.h"
-#include "kernels/structural.h"
+#include "kernels/kernel.h"
 #include "net/keys.h"
 #include "net/shaped.h"
 #include "prg/aes.h"
@@ -208,32 +204,19 @@ nb::list evaluate_op(const nb::bytes& program_bytes, std::uint32_t index,
   if (variant == nullptr || !variant->supported(cpu_features()))
     throw Error("E-isa-unsupported", "no block kernels " + isa + " on this machine");
   ThreadPool pool(threads);
-  if (op.body || spec_of(op.code).elementwise) {
-    const kernels::Region region =
-        op.body ? kernels::Region(*op.body, *variant) : kernels::Region(op, types, *variant);
-    std::vector<prg::Aes128> expanded;
-    expanded.reserve(region.keys().size());
-    std::vector<const prg::Aes128*> held;
-    for (const auto& key : region.keys()) {
-      const auto found = keys.find(key.holders);
-      if (found == keys.end() || found->second.size() != 16)
-        throw Error("E-kernel-usage", "no 16-byte key " + key.holders);
-      expanded.emplace_back(bytes_of(found->second).first<16>());
-      held.push_back(&expanded.back());
-    }
-    region.run(in, out, held, pool);
-  } else if (kernels::is_linear(op.code)) {
-    kernels::Linear linear(op, types, std::vector<bool>(types.size(), false));
-    linear.run(in, out[0], pool);
-  } else if (kernels::is_structural(op.code)) {
-    kernels::Structural(op, types).run(in, out[0], pool);
-  } else if (op.code == OpCode::ReduceSum) {
-    kernels::Reduction(op, types[0]).run(in[0], out[0], pool);
-  } else if (kernels::is_harmonic(op.code)) {
-    kernels::Harmonic(op, types, variant->isa).run(in, out[0], pool);
-  } else {
-    throw Error("E-kernel-usage", "an op without a kernel");
+  if (!kernels::has_kernel(op)) throw Error("E-kernel-usage", "an op without a kernel");
+  kernels::Kernel kernel(op, types, std::vector<bool>(types.size(), false), *variant);
+  std::vector<prg::Aes128> expanded;
+  expanded.reserve(kernel.keys().size());
+  std::vector<const prg::Aes128*> held;
+  for (const auto& key : kernel.keys()) {
+    const auto found = keys.find(key.holders);
+    if (found == keys.end() || found->second.size() != 16)
+      throw Error("E-kernel-usage", "no 16-byte key " + key.holders);
+    expanded.emplace_back(bytes_of(found->second).first<16>());
+    held.push_back(&expanded.back());
   }
+  kernel.run(in, out, held, pool);
   nb::list results;
   for (const auto& b : out_buffers)
     results.append(nb::bytes(reinterpret_cast<const char*>(b.data()), b.size()));
