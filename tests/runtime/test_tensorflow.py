@@ -39,7 +39,7 @@ from mpcc.protocols import Rep3, lower_program
 from mpcc.runtime.certificates import issue
 from mpcc.runtime.tensorflow import Endpoint, Task, load, session_config
 from tests.emit.programs import every_op, inputs_for, with_calls
-from tests.runtime.test_native_tls import NAMES, SHAPE, program, values
+from tests.runtime.sum_program import NAMES, SHAPE, program, values
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 pytest.importorskip("tensorflow")
