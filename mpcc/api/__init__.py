@@ -24,11 +24,13 @@ from mpcc.api.showing import (
 from mpcc.artifact import Artifact
 from mpcc.compiler import Batches, Compiled, compile, output_paths
 from mpcc.options import CompileOptions
+from mpcc.runtime.exposure import PROTECTION as TENSORFLOW_PROTECTION
 from mpcc.runtime.party import Party
 from mpcc.runtime.probe import measure as measure_network
 from mpcc.runtime.session import Session, forbid_core_dumps
 
 __all__ = [
+    "TENSORFLOW_PROTECTION",
     "Artifact",
     "Batches",
     "Check",

@@ -99,13 +99,15 @@ def run_local(
         artifact: the program.
         weights: the weights file, the artifact's path beside it, or the arrays.
         inputs: float arrays by input name.
-        engine: ``native`` (three processes, mutual TLS 1.3) or ``party-interpreter`` (all places
-            in this process, for checking).
-        network: ``none``, or ``lan`` or ``wan`` imitated on every link (native engine).
+        engine: ``native`` (three processes, mutual TLS 1.3), ``party-interpreter`` (all places
+            in this process, for checking), ``tensorflow`` (servers of TensorFlow's, whose
+            connections protect nothing: :data:`mpcc.runtime.exposure.PROTECTION`) or
+            ``tensorflow-sessions`` (TensorFlow in every process, messages over TLS).
+        network: ``none``, or ``lan`` or ``wan`` imitated on every TLS link between processes.
         repeat: runs in one session; each has its own keys.
         threads: compute threads of each party.
         deadline: seconds that any one message may take.
-        run_limit: seconds that a run, or the setup, may take (native engine).
+        run_limit: seconds that a run, or the setup, may take (engines with processes).
         max_memory: bytes that a party may need; a program that needs more is refused before
             anything is allocated. None: three quarters of the machine's memory.
         max_work: multiply-adds that a party may do in a run; None: 10^13.
@@ -118,17 +120,34 @@ def run_local(
     """
     from mpcc.emit.graphdef import parse
 
+    if engine != "native" and trace is not None:
+        raise MpccError.of(
+            "E-option-trace",
+            f"the engine {engine} has no timeline",
+            "--trace",
+            "use --engine native",
+        )
     data, words = checked_inputs(artifact, inputs), checked_weights(artifact, weights)
     if require_verified:
         refuse_unverified(artifact)
+    if engine.startswith("tensorflow"):
+        from mpcc.api import tensorflow
+
+        outputs, stats = tensorflow.run(
+            artifact,
+            words,
+            data,
+            engine=engine,
+            network=network,
+            repeat=repeat,
+            threads=threads,
+            deadline=deadline,
+            run_limit=run_limit,
+            max_memory=max_memory,
+            max_work=max_work,
+        )
+        return RunResult(outputs, stats)
     if engine == "party-interpreter":
-        if trace is not None:
-            raise MpccError.of(
-                "E-option-trace",
-                "the interpreter of parties has no timeline",
-                "--trace",
-                "use --engine native",
-            )
         module = parse(artifact.program)
         budget.check(module, max_memory, max_work)
         ports = {port["name"]: port for port in artifact.inputs}

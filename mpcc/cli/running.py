@@ -37,6 +37,8 @@ class Engine(str, Enum):
 
     native = "native"
     interpreter = "party-interpreter"
+    tensorflow = "tensorflow"
+    sessions = "tensorflow-sessions"
 
 
 class Network(str, Enum):
@@ -109,7 +111,11 @@ def run(
     output: OutputOption = None,
     engine: Annotated[
         Engine,
-        typer.Option(help="native: three processes over TLS; party-interpreter: in this process."),
+        typer.Option(
+            help="native: three processes over TLS. party-interpreter: in this process. "
+            "tensorflow: TensorFlow's servers, which protect nothing. tensorflow-sessions: "
+            "TensorFlow in every process, over TLS."
+        ),
     ] = Engine.native,
     network: Annotated[Network, typer.Option(help="Imitate this network on every link.")] = (
         Network.none
@@ -168,6 +174,8 @@ def run(
     if require_verified:
         with status("verifying"):
             api.refuse_unverified(loaded)
+    if engine is Engine.tensorflow:
+        err.print(f"warning: {api.TENSORFLOW_PROTECTION}", style="yellow")
     with status("running"):
         result = api.run_local(
             loaded,

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import MpccError
+from mpcc.runtime.exposure import check_addresses, check_listening
 from mpcc.runtime.native import engine
 
-__all__ = ["Endpoint", "Task", "load", "op_library", "session_config"]
+__all__ = ["Endpoint", "Task", "load", "op_library", "session_config", "start_servers"]
 
 Array = npt.NDArray[Any]
 
@@ -96,6 +98,40 @@ def session_config(threads: int = 0) -> Any:
         config.use_per_session_threads = True
         config.inter_op_parallelism_threads = threads
     return config
+
+
+def start_servers(
+    jobs: Mapping[str, Sequence[str]],
+    tasks: Sequence[tuple[str, int]],
+    private_networks: Collection[str] = (),
+) -> list[Any]:
+    """Servers of TensorFlow's distributed runtime for some tasks of a cluster, in this process.
+
+    What they protect is :data:`mpcc.runtime.exposure.PROTECTION`: nothing. Whoever calls this says
+    so to the user. They listen at every address of the machine, unless libmpcc_loopback.so was
+    preloaded; without a declared network that is refused.
+
+    Args:
+        jobs: ``host:port`` of every task by job, as of ``tf.train.ClusterSpec``.
+        tasks: (job, index) of this process.
+        private_networks: such as ``10.1.0.0/16``: on which nobody is but the parties' machines.
+
+    Raises:
+        MpccError: ``E-tf-exposed``: an address outside of loopback and these networks, or a server
+            that others can reach although none was declared; as :func:`load`.
+    """
+    check_addresses(jobs, private_networks)
+    load()
+    import tensorflow as tf
+
+    spec = tf.train.ClusterSpec(dict(jobs))
+    servers = [
+        tf.distribute.Server(spec, job_name=job, task_index=task, config=session_config())
+        for job, task in tasks
+    ]
+    if not private_networks:
+        check_listening()
+    return servers
 
 
 def _call(function: Any, *args: Any) -> None:
@@ -196,6 +232,8 @@ class Endpoint:
         places: that it hosts.
         scope: as of a :class:`Task`.
         listen_fd: a listening socket of its port; -1 to open one.
+        keys_only: whether the connections serve to agree on keys alone, as at a server of a
+            distributed session, where messages are TensorFlow's edges.
 
     Raises:
         MpccError: ``E-config``, ``E-net...``, ``E-graph...``, ``E-limit...``.
@@ -210,6 +248,7 @@ class Endpoint:
         *,
         scope: str = "",
         listen_fd: int = -1,
+        keys_only: bool = False,
     ) -> None:
         self._library = load()
         self._at = (scope.encode(), places[0].encode())
@@ -221,6 +260,7 @@ class Endpoint:
             str(config).encode(),
             ctypes.c_uint32(index),
             ctypes.c_int(listen_fd),
+            ctypes.c_int(keys_only),
         )
         self.places = {place: _Place(place, scope) for place in places}
 
@@ -231,6 +271,20 @@ class Endpoint:
             MpccError: ``E-tf-run``, ``E-net...``.
         """
         _call(self._library.mpcc_tf_begin_run, *self._at, ctypes.c_uint64(run))
+
+    def check(self) -> None:
+        """Notice a session that is over although nothing waits for a message.
+
+        Raises:
+            MpccError: ``E-net...``: what has ended it, with the party and the step.
+        """
+        _call(self._library.mpcc_tf_check, *self._at)
+
+    def statistics(self) -> dict[str, Any]:
+        """What it has sent: ``payload_bytes_sent`` by peer's name, ``wire_bytes_sent``."""
+        text = ctypes.create_string_buffer(_ERROR_BYTES)
+        _call(self._library.mpcc_tf_statistics, *self._at, text, ctypes.c_size_t(_ERROR_BYTES))
+        return dict(json.loads(text.value))
 
     def close(self) -> None:
         """End the session with the peers and forget program and keys."""

@@ -1,5 +1,6 @@
 #include "tf/channel.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/checked.h"
@@ -9,8 +10,9 @@
 namespace mpcc::tf {
 
 Channel::Channel(std::shared_ptr<const graph::Program> program, const std::string& config,
-                 std::uint32_t index, int listen_fd)
+                 std::uint32_t index, int listen_fd, Use use)
     : program_(std::move(program)),
+      use_(use),
       config_(graph::read_config(config, index)),
       plan_(graph::plan_of(*program_, config_, index)),
       transport_(graph::connect(
@@ -22,7 +24,14 @@ Channel::Channel(std::shared_ptr<const graph::Program> program, const std::strin
       run_keys_(graph::key_names(*program_, true)) {}
 
 std::shared_ptr<const graph::PhaseKeys> Channel::begin(std::uint64_t run) {
-  transport_->expect(run, (run == 0 ? plan_.setup : plan_.online).expected);
+  const auto& expected = (run == 0 ? plan_.setup : plan_.online).expected;
+  const std::size_t messages = use_ == Use::messages ? expected.size() : 0;
+  transport_->expect(run, std::span(expected).first(messages), program_->ops.size());
+  {
+    const std::lock_guard lock(mutex_);
+    steps_ = 0;
+    told_ = std::chrono::steady_clock::now();
+  }
   return std::make_shared<const graph::PhaseKeys>(
       keys_->agree(run == 0 ? setup_keys_ : run_keys_, run));
 }
@@ -41,6 +50,29 @@ SecretBuffer Channel::receive(std::uint32_t message, std::uint64_t run) {
   net::Received r = transport_->receive(endpoint_of(m.from), run, m.id, m.bytes);
   require(r.payload.size() == m.bytes, "E-net-frame", "a message of another size", m.step);
   return std::move(r.payload);
+}
+
+void Channel::tell_alive(std::uint64_t run) {
+  if (use_ != Use::messages) return;  // nobody waits here
+  const std::lock_guard lock(mutex_);
+  ++steps_;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - told_ <= config_.deadline / 4) return;
+  for (net::PeerIndex peer = 0; peer < transport_->endpoints().size(); ++peer)
+    if (peer != transport_->self()) transport_->send_alive(peer, run, steps_);
+  told_ = now;
+}
+
+std::string Channel::statistics() const {
+  nlohmann::json links = nlohmann::json::object();
+  std::uint64_t wire = 0;
+  for (net::PeerIndex peer = 0; peer < transport_->endpoints().size(); ++peer) {
+    if (peer == transport_->self()) continue;
+    const net::PeerStatistics s = transport_->statistics(peer);
+    links[transport_->endpoints()[peer].name] = s.payload_bytes_sent;
+    wire += s.wire_bytes_sent;
+  }
+  return nlohmann::json{{"payload_bytes_sent", links}, {"wire_bytes_sent", wire}}.dump();
 }
 
 void Channel::abort(const std::string& step, const std::string& reason) noexcept {

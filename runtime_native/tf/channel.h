@@ -8,8 +8,10 @@
 // message depends on a later one: one thread waits at a time, and the others compute and send.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,12 +23,16 @@ namespace mpcc::tf {
 
 class Channel {
  public:
+  // What it carries: keys and messages, or keys alone where TensorFlow's edges are the messages.
+  enum class Use : std::uint8_t { messages, keys };
+
   // Connects as endpoint `index` of the configuration. `listen_fd`: a listening socket of this
   // endpoint's port, or -1. Throws as graph::read_config(), graph::plan_of() and graph::connect().
   Channel(std::shared_ptr<const graph::Program> program, const std::string& config,
-          std::uint32_t index, int listen_fd);
+          std::uint32_t index, int listen_fd, Use use);
 
   const graph::Plan& plan() const noexcept { return plan_; }
+  Use use() const noexcept { return use_; }
 
   // Declares the messages of the setup (0) or a run, and agrees on its keys with the peers; all
   // messages of the phase before must have been received. Blocks.
@@ -37,18 +43,30 @@ class Channel {
   SecretBuffer receive(std::uint32_t message, std::uint64_t run);
   // Tells all peers, and every op that waits, that this endpoint stops at `step`.
   void abort(const std::string& step, const std::string& reason) noexcept;
+  // Throws the error that has ended the session, if one has: a peer that is gone is noticed here
+  // although nobody waits for a message of it.
+  void check() { transport_->check(); }
+  // An op of a run is done: tells those who wait, now and then, that this endpoint goes on.
+  void tell_alive(std::uint64_t run);
+  // Payload by directed link and bytes on the wire that this endpoint has sent, as JSON.
+  std::string statistics() const;
   void close() { transport_->close(); }
 
  private:
   std::uint32_t endpoint_of(Place place) const { return plan_.endpoint_of_place[index_of(place)]; }
 
   std::shared_ptr<const graph::Program> program_;
+  const Use use_;
   const graph::ClusterConfig config_;
   const graph::Plan plan_;
   std::unique_ptr<net::Transport> transport_;
   std::unique_ptr<graph::KeySource> keys_;
   const std::vector<std::string> setup_keys_;
   const std::vector<std::string> run_keys_;
+
+  std::mutex mutex_;  // of what follows
+  std::uint64_t steps_ = 0;
+  std::chrono::steady_clock::time_point told_;
 };
 
 }  // namespace mpcc::tf

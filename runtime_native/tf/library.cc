@@ -16,6 +16,7 @@ namespace {
 
 using mpcc::Error;
 using mpcc::parse_place;
+using mpcc::tf::Channel;
 using mpcc::tf::Task;
 using mpcc::tf::Tasks;
 
@@ -46,6 +47,12 @@ Task& task(const char* scope, const char* place, std::shared_ptr<Task>& held) {
   held = Tasks::of_process().find(scope, parse_place(place));
   mpcc::require(held != nullptr, "E-tf-usage", "the place is not open in this scope", place);
   return *held;
+}
+
+Channel& channel(const char* scope, const char* place, std::shared_ptr<Task>& held) {
+  Channel* found = task(scope, place, held).channel();
+  mpcc::require(found != nullptr, "E-tf-usage", "the place has no channel", place);
+  return *found;
 }
 
 // Set once, while TensorFlow loads the library.
@@ -113,12 +120,13 @@ int mpcc_tf_output(const char* scope, const char* place, const char* name, void*
 }
 
 int mpcc_tf_connect(const char* scope, const void* program, size_t bytes, const char* config,
-                    uint32_t index, int listen_fd, char* error, size_t room) {
+                    uint32_t index, int listen_fd, int keys_only, char* error, size_t room) {
   return guarded(error, room, [&] {
     const auto data = bytes_at(program, bytes);
     auto loaded = std::make_shared<const mpcc::graph::Program>(mpcc::graph::load_program(data));
     const auto channel =
-        std::make_shared<mpcc::tf::Channel>(std::move(loaded), config, index, listen_fd);
+        std::make_shared<Channel>(std::move(loaded), config, index, listen_fd,
+                                  keys_only != 0 ? Channel::Use::keys : Channel::Use::messages);
     for (const mpcc::Place place : channel->plan().places)
       Tasks::of_process().open(scope, std::make_shared<Task>(place, data, channel));
   });
@@ -128,23 +136,36 @@ int mpcc_tf_begin_run(const char* scope, const char* place, uint64_t run, char* 
                       size_t room) {
   return guarded(error, room, [&] {
     std::shared_ptr<Task> held;
-    mpcc::tf::Channel* channel = task(scope, place, held).channel();
-    mpcc::require(channel != nullptr, "E-tf-usage", "the place has no channel", place);
-    const auto keys = channel->begin(run);
-    for (const mpcc::Place other : channel->plan().places) {
+    Channel& connected = channel(scope, place, held);
+    const auto keys = connected.begin(run);
+    for (const mpcc::Place other : connected.plan().places) {
       std::shared_ptr<Task> sibling;
       task(scope, std::string(mpcc::place_name(other)).c_str(), sibling).begin(run, keys);
     }
   });
 }
 
+int mpcc_tf_check(const char* scope, const char* place, char* error, size_t room) {
+  return guarded(error, room, [&] {
+    std::shared_ptr<Task> held;
+    channel(scope, place, held).check();
+  });
+}
+
+int mpcc_tf_statistics(const char* scope, const char* place, char* text, size_t size, char* error,
+                       size_t room) {
+  return guarded(error, room, [&] {
+    std::shared_ptr<Task> held;
+    tell(channel(scope, place, held).statistics().c_str(), text, size);
+  });
+}
+
 void mpcc_tf_disconnect(const char* scope, const char* place) {
   (void)guarded(nullptr, 0, [&] {
     std::shared_ptr<Task> held;
-    mpcc::tf::Channel* channel = task(scope, place, held).channel();
-    if (channel == nullptr) return;
-    for (const mpcc::Place other : channel->plan().places) Tasks::of_process().close(scope, other);
-    channel->close();
+    Channel& connected = channel(scope, place, held);
+    for (const mpcc::Place other : connected.plan().places) Tasks::of_process().close(scope, other);
+    connected.close();
   });
 }
 

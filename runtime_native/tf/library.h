@@ -29,10 +29,16 @@ MPCC_TF_API int mpcc_tf_output(const char* scope, const char* place, const char*
                                size_t bytes, char* error, size_t room);
 /* All places of endpoint `index` of a cluster file (graph/session.h), connected to the peers. Its
  * runs begin by mpcc_tf_begin_run(), with the keys that it agrees on. `listen_fd`: a listening
- * socket of its port, or -1. */
+ * socket of its port, or -1. `keys_only`: whether transfers are TensorFlow's edges, and the
+ * connections serve keys alone. */
 MPCC_TF_API int mpcc_tf_connect(const char* scope, const void* program, size_t bytes,
-                                const char* config, uint32_t index, int listen_fd, char* error,
-                                size_t room);
+                                const char* config, uint32_t index, int listen_fd, int keys_only,
+                                char* error, size_t room);
+/* Fails with the error that has ended the session of an endpoint: also where nobody waits. */
+MPCC_TF_API int mpcc_tf_check(const char* scope, const char* place, char* error, size_t room);
+/* What the endpoint has sent so far, as JSON in `text`. */
+MPCC_TF_API int mpcc_tf_statistics(const char* scope, const char* place, char* text, size_t size,
+                                   char* error, size_t room);
 /* Waits for the peers. `scope` and `place` name any place of the endpoint. */
 MPCC_TF_API int mpcc_tf_begin_run(const char* scope, const char* place, uint64_t run, char* error,
                                   size_t room);

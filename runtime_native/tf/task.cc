@@ -179,6 +179,7 @@ void Task::compute(std::uint32_t op, TF_OpKernelContext* context) {
   }
   run_op(op, run, state, context);
   if (run == 0) state.computed = true;
+  if (channel_) channel_->tell_alive(run);
 }
 
 bool Task::claim(State& state, std::uint64_t run) {
@@ -204,7 +205,8 @@ void Task::begin(std::uint64_t run, std::shared_ptr<const graph::PhaseKeys> keys
 }
 
 bool Task::crosses(std::uint32_t op) const {
-  if (!channel_ || !program_.is_transfer(op)) return false;
+  if (!channel_ || channel_->use() != Channel::Use::messages || !program_.is_transfer(op))
+    return false;
   const graph::Message& m = program_.messages[program_.message_of_op[op]];
   const auto& endpoints = channel_->plan().endpoint_of_place;
   return endpoints[index_of(m.from)] != endpoints[index_of(m.to)];
