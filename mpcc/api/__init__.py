@@ -20,6 +20,7 @@ from mpcc.api.showing import (
     load_trace,
     owner_report,
     program_page,
+    write_tensorboard,
 )
 from mpcc.artifact import Artifact
 from mpcc.compiler import Batches, Compiled, compile, output_paths
@@ -65,4 +66,5 @@ __all__ = [
     "simulate",
     "verify",
     "weights_paths",
+    "write_tensorboard",
 ]

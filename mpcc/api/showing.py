@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mpcc import reports
 from mpcc.api.data import PathLike, names_beside
 from mpcc.artifact import Artifact
 from mpcc.errors import MpccError
+from mpcc.files import atomic_write
 from mpcc.ir.core import Module, Op
 from mpcc.ir.dot import to_dot
 from mpcc.ir.text import print_module
@@ -31,6 +33,7 @@ __all__ = [
     "load_trace",
     "owner_report",
     "program_page",
+    "write_tensorboard",
 ]
 
 
@@ -55,6 +58,33 @@ def inspect(artifact: Artifact, stage: str, party: int | None = None, form: str 
         )
     keep = None if party is None else _concerns(f"P{party}")
     return to_dot(module, keep) if form == "dot" else print_module(module, keep)
+
+
+def write_tensorboard(artifact: Artifact, logdir: PathLike) -> Path:
+    """Write the program into a log directory of TensorBoard, which is made if absent.
+
+    Layers are name scopes, places are devices. The directory's other files stay.
+
+    Returns:
+        The event file.
+
+    Raises:
+        MpccError: the program is none, or the file cannot be written.
+    """
+    from mpcc.emit.tensorboard import event_file
+
+    seconds = time.time()
+    path = Path(logdir) / f"events.out.tfevents.{int(seconds)}.mpcc"
+    data = event_file(artifact.program, seconds)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MpccError.of(
+            "E-file-write", f"cannot write: {error.strerror or error}", str(path)
+        ) from None
+    with atomic_write(path) as file:
+        file.write(data)
+    return path
 
 
 def _concerns(place: str) -> Callable[[Op], bool]:

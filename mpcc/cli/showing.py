@@ -31,6 +31,7 @@ class Format(str, Enum):
     text = "text"
     dot = "dot"
     html = "html"
+    tensorboard = "tensorboard"
 
 
 class Sort(str, Enum):
@@ -60,12 +61,20 @@ PrivateOption = Annotated[
 
 def inspect(
     artifact: ArtifactArgument,
+    logdir: Annotated[
+        Path | None, typer.Argument(help="Directory for --format tensorboard, made if absent.")
+    ] = None,
     stage: Annotated[Stage, typer.Option(help="Level of the IR.")] = Stage.secure,
     party: Annotated[
         int | None, typer.Option(min=0, max=2, help="Only this party's ops (stage party).")
     ] = None,
     form: Annotated[
-        Format, typer.Option("--format", help="Text, Graphviz, or a page to walk through.")
+        Format,
+        typer.Option(
+            "--format",
+            help="Text, Graphviz, a page to walk through, or a log for TensorBoard (the party "
+            "level).",
+        ),
     ] = Format.text,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it here.")
@@ -81,6 +90,20 @@ def inspect(
 
     loaded = load_artifact(artifact)
     check_outputs({"--output": output})
+    if (logdir is None) == (form is Format.tensorboard):
+        raise MpccError.of(
+            "E-option-format",
+            "a log directory goes with --format tensorboard, and nothing else does",
+            "LOGDIR",
+            "mpcc inspect M.mpcc LOGDIR --format tensorboard",
+        )
+    if logdir is not None:
+        if output is not None or party is not None:
+            raise MpccError.of("E-option-format", "TensorBoard shows all parties, in its own file")
+        with status("writing"):
+            written = api.write_tensorboard(loaded, logdir)
+        err.print(f"wrote {written}", soft_wrap=True)
+        return
     if form is Format.html:
         if party is not None:
             raise MpccError.of(

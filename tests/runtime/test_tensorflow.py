@@ -21,6 +21,7 @@ from benchmarks import models
 from mpcc import _native
 from mpcc.emit.graphdef import emit, parse
 from mpcc.emit.schema import GraphDef
+from mpcc.emit.tensorboard import event_file
 from mpcc.emit.tensorflow import for_tensorflow, part_for_tensorflow, without_calls
 from mpcc.errors import MpccError
 from mpcc.frontend.onnx.loader import import_onnx
@@ -67,13 +68,18 @@ def keys_of(module: Module, place: str, run: int, seed: int = SEED) -> dict[str,
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """TensorFlow knows the ops, whichever test comes first."""
+    with quiet():
+        load()
+
+
 @pytest.fixture(scope="module")
 def target() -> Any:
     """The address of a server of a cluster with one server per place."""
-    with quiet():
-        import tensorflow as tf
+    import tensorflow as tf
 
-        load()
     sockets = [socket.socket() for _ in PLACES]
     for s in sockets:
         s.bind(("127.0.0.1", 0))
@@ -357,6 +363,23 @@ def test_the_graph_has_the_shapes(small):
             type_ = value.type
             wanted = type_.shape if isinstance(type_, RingType | ClearType) else (type_.nbytes,)
             assert tuple(result.shape) == wanted
+
+
+def test_tensorflow_reads_what_tensorboard_is_given(tmp_path, small):
+    import tensorflow as tf
+    from tensorflow.core.util import event_pb2
+
+    module, _, _ = small
+    path = tmp_path / "events.out.tfevents.1.mpcc"
+    path.write_bytes(event_file(emit(module), 2.5))
+    data = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()  # it checks the sums
+    version, event = (event_pb2.Event.FromString(record) for record in data)
+    assert version.file_version == "brain.Event:2"
+    assert event.wall_time == 2.5
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.import_graph_def(tf.compat.v1.GraphDef.FromString(event.graph_def), name="")
+    assert len(graph.get_operations()) == len(module.main.ops) + 1
 
 
 def test_only_the_types_and_shapes_are_new(small):
