@@ -19,6 +19,8 @@ NATIVE_SOURCES := $(shell find runtime_native -type f -not -path '*/corpus/*' 2>
 LINK_CASES := A1 A128 B1 B128 C1 C128
 BITS_CASES := $(LINK_CASES) relu1e6 maxpool112
 BENCH_RESULTS := out/ours.json out/bits31.json out/ring32.json out/links.json out/peers.json
+# Version of `make test-tensorflow`, beside the one of the extra.
+TF ?= 2.20.0
 # Hours of `make fuzz`, all targets together.
 HOURS ?= 1
 SANITIZED := build/asan-ubsan
@@ -34,7 +36,7 @@ unexport PYTHONPATH PYTHONHOME
 .DELETE_ON_ERROR:
 # The steps install into one environment; the compiler runs in parallel by itself.
 .NOTPARALLEL:
-.PHONY: help setup native native-tests demo test test-fast test-sanitize fuzz lint format bench
+.PHONY: help setup native native-tests demo test test-fast test-tensorflow test-sanitize fuzz lint format bench
 .PHONY: clean distclean
 
 help: ## this list
@@ -54,6 +56,11 @@ test: $(STAMPS)/dev $(STAMPS)/tensorflow $(STAMPS)/native-tests $(STAMPS)/saniti
 
 test-fast: $(STAMPS)/dev $(STAMPS)/native-tests $(STAMPS)/browser ## the quick tests
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not tensorflow" $(PYTEST_ARGS)
+
+test-tensorflow: $(STAMPS)/dev $(STAMPS)/tensorflow ## the TensorFlow engine in another version: TF=2.20.0
+	@test -d .cache/tensorflow/$(TF) || $(PIP) install --no-deps --target .cache/tensorflow/$(TF) \
+	  "tensorflow-cpu==$(TF)" "protobuf>=6.31.1,<7"
+	@PYTHONPATH=.cache/tensorflow/$(TF) $(BIN)/python -m pytest -n 0 tests/runtime/test_tensorflow.py
 
 test-sanitize: $(STAMPS)/sanitized $(STAMPS)/tsan ## native tests, short fuzzing under sanitizers
 	@ctest --test-dir $(SANITIZED) --output-on-failure

@@ -20,7 +20,7 @@ from mpcc.runtime.cluster import OWNER
 from mpcc.runtime.owners import finished_outputs, prepared_inputs
 from mpcc.runtime.tensorflow_session import PLACES_OF, Graphs, TensorflowSession
 
-__all__ = ["FORMS", "graphs_of", "open_session", "run"]
+__all__ = ["FORMS", "given_inputs", "graphs_of", "open_session", "run"]
 
 FORMS = {"tensorflow": True, "tensorflow-sessions": False}
 """Engines by name: whether TensorFlow's servers carry the messages."""
@@ -62,6 +62,21 @@ def open_session(program: bytes, weights: Mapping[str, Array], **options: Any) -
     return TensorflowSession(graphs, weights, **options)
 
 
+def given_inputs(
+    artifact: Artifact,
+    data: Mapping[str, Array],
+    max_memory: int | None = None,
+    max_work: int | None = None,
+) -> dict[str, Array]:
+    """Inputs as the program takes them: prepared by their owners, rows by number written out."""
+    ports = {port["name"]: port for port in artifact.inputs}
+    ready = prepared_inputs(artifact, data, max_memory, max_work)
+    return {
+        name: np.ascontiguousarray(encoded(np.asarray(array), ports.get(name, {})), np.float32)
+        for name, array in ready.items()
+    }
+
+
 def _sent(found: Schedule, phase: str) -> tuple[int, dict[str, int]]:
     """(rounds, bytes by link) of a phase."""
     links: dict[str, int] = {}
@@ -98,9 +113,7 @@ def run(
         )
     module = parse(artifact.program)
     budget.check(module, max_memory, max_work)
-    ports = {port["name"]: port for port in artifact.inputs}
-    ready = prepared_inputs(artifact, data, max_memory, max_work)
-    given = {n: np.asarray(encoded(np.asarray(a), ports.get(n, {}))) for n, a in ready.items()}
+    given = given_inputs(artifact, data, max_memory, max_work)
     with open_session(
         artifact.program,
         words,

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from importlib import util
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,10 @@ def test_what_the_engine_cannot_do_is_refused_before_anything_starts(changed, co
 
 
 def test_frames_hold_arrays_and_end_where_they_are_cut():
-    arrays = {"a/b": np.arange(3, dtype=np.uint64), "": np.array([[1.5]], np.float32)}
+    arrays: dict[str, Any] = {
+        "a/b": np.arange(3, dtype=np.uint64),
+        "": np.array([[1.5]], np.float32),
+    }
     stream = io.BytesIO()
     write_frame(stream, {"do": "give"}, arrays)
     write_frame(stream, {"do": "close"})
