@@ -51,12 +51,13 @@ class Prepared:
         case: its name.
         setting: variant, see :class:`benchmarks.results.Row`.
         compiled: program and weights.
+        inputs: that are timed.
     """
 
     def __init__(self, case: str, setting: str, material: Material) -> None:
         self.case = case
         self.setting = setting
-        self._inputs = material.inputs
+        self.inputs = material.inputs
         start = time.perf_counter()
         self.compiled = mpcc.compile(
             material.model,
@@ -86,7 +87,7 @@ class Prepared:
         Raises:
             MpccError: a run failed.
         """
-        artifact, inputs = self.compiled.artifact, dict(self._inputs)
+        artifact, inputs = self.compiled.artifact, dict(self.inputs)
         start = time.perf_counter()
         with mpcc.Session(
             artifact, self.compiled.weights, network=link, threads=threads, deadline=DEADLINE

@@ -43,6 +43,9 @@ OTHERS = {
     "--real": "benchmarks.verify",
     "--word": "ring_bench",
     "--variant": "ring_bench",
+    "--rate": "benchmarks.scale",
+    "--tasks": "benchmarks.scale",
+    "--logdir": "tensorboard",
     "--filter": "ring_bench",
 }
 

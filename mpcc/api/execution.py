@@ -9,6 +9,7 @@ from typing import Any
 
 from mpcc.api.checking import refuse_unverified
 from mpcc.api.data import Array, PathLike, checked_inputs, checked_weights
+from mpcc.api.scale import run_shards, shards
 from mpcc.artifact import Artifact
 from mpcc.errors import MpccError
 from mpcc.ir import budget
@@ -92,6 +93,7 @@ def run_local(
     max_work: int | None = None,
     require_verified: bool = True,
     trace: PathLike | None = None,
+    tasks_per_party: int = 1,
 ) -> RunResult:
     """Run the three parties on this machine; the caller is client and model owner.
 
@@ -113,6 +115,8 @@ def run_local(
         max_work: multiply-adds that a party may do in a run; None: 10^13.
         require_verified: whether a program that the leak checker refuses is refused here.
         trace: file for what every endpoint did when, as Chrome trace events (native engine).
+        tasks_per_party: processes of every party; the inputs have that many times the rows of the
+            program's, and each task computes its part (native engine).
 
     Raises:
         MpccError: inputs or weights do not fit, the program leaks (``E-run-unverified``), it needs
@@ -127,7 +131,15 @@ def run_local(
             "--trace",
             "use --engine native",
         )
-    data, words = checked_inputs(artifact, inputs), checked_weights(artifact, weights)
+    if tasks_per_party != 1 and (engine != "native" or trace is not None or tasks_per_party < 1):
+        raise MpccError.of(
+            "E-option-tasks",
+            "several tasks per party run in the native engine, without a trace",
+            "--tasks-per-party",
+        )
+    pieces = [] if tasks_per_party == 1 else shards(artifact, inputs, tasks_per_party)
+    data = {} if pieces else checked_inputs(artifact, inputs)
+    words = checked_weights(artifact, weights)
     if require_verified:
         refuse_unverified(artifact)
     if engine.startswith("tensorflow"):
@@ -157,16 +169,22 @@ def run_local(
             module, artifact.protocol, words, data, repeat, max_memory, max_work
         )
         return RunResult(finished_outputs(artifact, outputs, max_memory, max_work), stats)
-    with Session(
-        artifact,
-        words,
-        network=network,
-        threads=threads,
-        deadline=deadline,
-        run_limit=run_limit,
-        max_memory=max_memory,
-        max_work=max_work,
-        trace=None if trace is None else Path(trace),
-    ) as live:
+
+    def session() -> Session:
+        return Session(
+            artifact,
+            words,
+            network=network,
+            threads=threads,
+            deadline=deadline,
+            run_limit=run_limit,
+            max_memory=max_memory,
+            max_work=max_work,
+            trace=None if trace is None else Path(trace),
+        )
+
+    if pieces:
+        return RunResult(*run_shards(pieces, repeat, session))
+    with session() as live:
         runs = [live.run(data) for _ in range(repeat)]
         return RunResult(runs[-1].outputs, live.statistics(runs))

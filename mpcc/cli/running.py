@@ -154,6 +154,16 @@ def run(
             "operation. Chrome trace events, for ui.perfetto.dev.",
         ),
     ] = None,
+    tasks: Annotated[
+        int,
+        typer.Option(
+            "--tasks-per-party",
+            min=1,
+            metavar="K",
+            help="Processes of every party: inputs have K times the program's rows, and each task "
+            "computes its part.",
+        ),
+    ] = 1,
     require_verified: Annotated[
         bool,
         typer.Option(
@@ -191,6 +201,7 @@ def run(
             max_work=None if max_work is None else budget.parse_work(max_work),
             require_verified=False,  # done above
             trace=trace,
+            tasks_per_party=tasks,
         )
     write_outputs(result.outputs, output)
     figures = result.stats
