@@ -602,7 +602,9 @@ def _check_manifest(manifest: dict[str, Any], where: str) -> dict[str, Any]:
         need(len(set(names)) == len(names), key)
     need(isinstance(manifest["phi"], dict), "phi")
     formats = manifest["formats"]
-    need(isinstance(formats, dict) and set(formats) - {"ring"} == set(PUBLIC_OPTIONS), "formats")
+    need(isinstance(formats, dict), "formats")
+    need(set(formats) - {"ring", "round_bytes"} == set(PUBLIC_OPTIONS), "formats")
+    need(type(formats.get("round_bytes", 1)) is int, "formats")
     need(formats.get("ring") is None or type(formats["ring"]) is int, "formats")
     need(type(formats["disclose"]) is str and type(formats["clamp_bits"]) is int, "formats")
     need(formats["policy"] is None or type(formats["policy"]) is str, "formats")

@@ -22,7 +22,7 @@ from mpcc.artifact import Artifact, write_private, write_weights
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.files import atomic_files
 from mpcc.ir.after import after_rows
-from mpcc.ir.calls import called
+from mpcc.ir.calls import called, inline
 from mpcc.ir.dialects import DIALECTS
 from mpcc.ir.local import local_rows, public_names
 from mpcc.ir.ops import tensor
@@ -43,6 +43,10 @@ __all__ = ["Batches", "Compiled", "batch_path", "compile", "output_paths", "phi_
 
 Array = npt.NDArray[Any]
 PathLike: TypeAlias = str | os.PathLike[str]
+
+NEAR_ROUND_BYTES = 125_000
+"""What a link carries in the time of a round at 10 Gbit/s and 0.1 ms: programs are made for that
+unless the network is farther than this."""
 
 MOST_WRITTEN_OUT = 1000
 """Tensor ops of a model whose steps are written out. Only those of larger ones are functions: what
@@ -301,7 +305,9 @@ def compile(
             ``batch``, rows of batches, see :func:`mpcc.options.calibration_samples`.
         batch: size of the first axis of inputs that leave it open; or several sizes, for one
             program each. Formats are chosen for the smallest and must hold for all.
-        network: profile of the cost report: ``lan``, ``wan``, ``none`` or a TOML file.
+        network: ``lan``, ``wan``, ``edge``, ``none`` or a TOML file: that of the cost report. For
+            one whose rounds cost more than those of ``lan``, the program with the shortest
+            predicted time is taken; its answers are those of any other.
         dump_after: stages after which the IR goes to ``dump``, see
             :data:`mpcc.passes.pipeline.STAGES`; ``all`` for all.
         dump: takes IR text.
@@ -539,6 +545,38 @@ class _Compiler:
             phi = formats_of_batch(known, analysis.phi, analysis.observed, new, formats)
             return phi, measure_batch(new, phi, formats)
 
+    def for_network(
+        self, module: Module, phi: Phi, formats: FormatOptions
+    ) -> tuple[FormatOptions, str]:
+        """The options that give the fastest program on the network, and what to tell of it.
+
+        The programs are predicted with the built-in speeds, so that the choice is the same on all
+        machines.
+        """
+        from mpcc.passes import pipeline
+        from mpcc.passes.base import Manager
+        from mpcc.protocols import lower_program
+
+        def predicted(options: FormatOptions) -> tuple[float, int]:
+            to_party = pipeline.to_party(lambda level: lower_program(level, self.protocol).party)
+            secure = Manager(pipeline.to_secure(phi, options)).run(module.clone())
+            party = inline(Manager(to_party).run(secure)).module
+            time = costs.timeline(costs.Workload.of(party), costs.BUILT_IN, self.profile)
+            return time.seconds, len(time.rounds)
+
+        far = replace(formats, round_bytes=self.profile.round_bytes)
+        (seconds, rounds), (near_seconds, near_rounds) = predicted(far), predicted(formats)
+        times = [costs.format_seconds(s) for s in (seconds, near_seconds)]
+        if seconds >= near_seconds:
+            return formats, (
+                f"network {self.profile.name}: the program for a local network is the fastest "
+                f"({times[1]} predicted; with few rounds {times[0]})"
+            )
+        return far, (
+            f"network {self.profile.name}: few rounds rather than few bytes: {rounds} rounds and "
+            f"{times[0]} predicted, for a local network {near_rounds} rounds and {times[1]}"
+        )
+
     def build(
         self, model: _Model, phi: Phi, private: Mapping[str, Any], notes: tuple[str, ...]
     ) -> Compiled:
@@ -554,8 +592,14 @@ class _Compiler:
         if not chosen.keep_names:
             module = Manager(pipeline.PUBLISH, checkpoint).run(module)
 
+        formats, chosen_for = model.formats, ""
+        if self.profile.round_bytes > NEAR_ROUND_BYTES:
+            self.tell(model.size, "choosing the program for the network")
+            with checkpoint.timed("choose-for-network"):
+                formats, chosen_for = self.for_network(module, phi, formats)
+
         self.tell(model.size, "building the fixed-point program")
-        secure = Manager(pipeline.to_secure(phi, model.formats), checkpoint).run(module)
+        secure = Manager(pipeline.to_secure(phi, formats), checkpoint).run(module)
 
         self.tell(model.size, "lowering to the parties")
         to_party = pipeline.to_party(lambda level: lower_program(level, self.protocol).party)
@@ -578,7 +622,7 @@ class _Compiler:
             program=program,
             protocol=self.protocol.name,
             phi=phi.public(),
-            formats=model.formats.public(),
+            formats=formats.public(),
             disclosed=list(dict.fromkeys(d.text(chosen.keep_names) for d in model.disclosed())),
             inputs=[op.attrs for op in secure.main.walk("secure.input")],
             outputs=[asdict(port) for port in imported.outputs],
@@ -589,7 +633,7 @@ class _Compiler:
             after=[name for _, name, _ in after_rows(module)],
             public=public,
         )
-        notes = (*notes, *_local_notes(model))
+        notes = (*notes, *_local_notes(model), *([chosen_for] if chosen_for else []))
         return Compiled(artifact, weights, private, report, notes, tuple(checkpoint.seconds))
 
 

@@ -101,7 +101,8 @@ def compile(
     ] = False,
     protocol: Annotated[str, typer.Option(help="Protocol, see `mpcc ops`.")] = "rep3",
     network: Annotated[
-        str, typer.Option(metavar="lan|wan|edge|none|FILE.toml", help="Network of the cost report.")
+        str,
+        typer.Option(metavar="lan|wan|edge|none|FILE.toml", help="Network that it is made for."),
     ] = "lan",
     range_policy: Annotated[
         RangePolicy | None,

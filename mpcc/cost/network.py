@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcc.errors import Diagnostic, MpccError, collect
+from mpcc.ir.phi import MAX_ROUND_BYTES
 from mpcc.ir.schedule import link_name
 from mpcc.ir.types import COMPUTE_PLACES, OWNER_PLACES, PLACES
 
@@ -53,6 +54,21 @@ class Profile:
     def link(self, name: str) -> Link:
         """The directed link of this name."""
         return self.links.get(name, self.default)
+
+    @property
+    def round_bytes(self) -> int:
+        """What a link between parties carries in the time of a round, to two digits.
+
+        Of links that differ, the longest way and the slowest link count. 0: rounds, or bytes, cost
+        no time.
+        """
+        names = [link_name(a, b) for a in COMPUTE_PLACES for b in COMPUTE_PLACES if a != b]
+        links = [self.link(name) for name in names]
+        carried = max(x.latency for x in links) * min(x.bandwidth for x in links) / 8
+        if not math.isfinite(carried) or carried < 1:
+            return 0
+        unit = 10 ** max(int(math.log10(carried)) - 1, 0)
+        return min(round(carried / unit) * unit, MAX_ROUND_BYTES)
 
     def to_toml(self, comment: str = "") -> str:
         """The file that :func:`profile` reads; ValueError if a bandwidth is unlimited.

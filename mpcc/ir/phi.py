@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_RING",
     "DISCLOSE",
     "MAX_COARSE",
+    "MAX_ROUND_BYTES",
     "POLICIES",
     "FormatOptions",
     "Phi",
@@ -53,6 +54,9 @@ RINGS = (32, 64)
 _RING_BITS, _POLICY_BITS, _FRAC_BITS, _RANGE_BITS, _OP_BITS, _PATTERN_BITS = 1, 2, 6, 6, 24, 8
 _COARSE_BITS = 4
 
+MAX_ROUND_BYTES = 1 << 40
+"""Most bytes that a link is taken to carry in the time of a round."""
+
 MAX_COARSE = (1 << _COARSE_BITS) - 1
 """Most bits that a comparison may leave out."""
 
@@ -83,6 +87,8 @@ class FormatOptions:
             ``rings`` names nodes.
         rings: (node name or pattern, ring) of nodes that are computed in another ring; of several
             that match the last one counts. Who builds the artifact sees which ops they are.
+        round_bytes: what a link carries in the time of a round, on the network that the program is
+            made for; None: for a local one. Numbers do not depend on it.
     """
 
     policy: str | None = None
@@ -96,8 +102,13 @@ class FormatOptions:
     fraction_bits: int | None = None
     ring: int | None = None
     rings: Mapping[str, int] = field(default_factory=dict)
+    round_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        if self.round_bytes is not None and not 0 < self.round_bytes <= MAX_ROUND_BYTES:
+            raise MpccError.of(
+                "E-option-network", f"no link carries {self.round_bytes} bytes in a round"
+            )
         for ring in (self.ring or DEFAULT_RING, *self.rings.values()):
             if ring not in RINGS:
                 raise MpccError.of(
@@ -187,6 +198,8 @@ class FormatOptions:
         found = {key: getattr(self, key) for key in PUBLIC_OPTIONS}
         if self.disclose == "none":
             found["ring"] = None if self.chooses_rings else self.ring or DEFAULT_RING
+        if self.round_bytes is not None:
+            found["round_bytes"] = self.round_bytes
         return found
 
 

@@ -70,7 +70,7 @@ def to_owners(logits: bool, local: bool) -> Sequence[Pass]:
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
     """From the tensor level to fixed point, in formats that the analysis chose."""
-    return (LowerTensorToSecure(phi, options), SplitLanes())
+    return (LowerTensorToSecure(phi, options), SplitLanes(options.round_bytes))
 
 
 def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:

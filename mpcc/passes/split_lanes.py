@@ -47,6 +47,12 @@ _SMALL = 1024
 _LARGE = 1 << 16
 """Lanes from which six slices are made, one for each assignment of roles, else three."""
 
+_PARTS_OF_ROUND = 4
+"""On a network that a program is made for, what sends words for a quarter of a round is split."""
+
+_WORD = 8
+"""Bytes of a ring element."""
+
 _FEWEST = 3
 """Slices for which roles may rotate."""
 
@@ -83,12 +89,14 @@ class _Region:
         ops: in program order.
         work: interactive lanes.
         lanes: of the largest interactive op, in lanes of a single one.
+        large: lanes from which there are six slices.
     """
 
     axes: set[tuple[int, int]]
     ops: list[Op] = field(default_factory=list)
     work: int = 0
     lanes: int = 0
+    large: int = _LARGE
 
     def add(self, op: Op, axes: set[tuple[int, int]]) -> None:
         self.axes &= axes
@@ -103,7 +111,7 @@ class _Region:
     @property
     def parts(self) -> int:
         """Number of slices."""
-        most = 6 if self.lanes >= _LARGE else _FEWEST
+        most = 6 if self.lanes >= self.large else _FEWEST
         return max(min(most, size) for _, size in self.axes)
 
     @property
@@ -260,6 +268,9 @@ class SplitLanes(Pass):
     slice along an axis alone (batch or channels, for a pool). A region is split if it is large and
     does at least an eighth of the interactive work; it must take no bits from outside, give none,
     and not work on a slice already.
+    With ``round_bytes``, what a link carries in the time of a round on the network that the program
+    is made for, a region is split instead if words of its lanes take more than a quarter of a round,
+    whatever its part of the work.
     Messages keep their total size up to the rounding of bit planes to bytes; rounds stay.
 
     Before::
@@ -277,6 +288,15 @@ class SplitLanes(Pass):
 
     name: ClassVar[str] = "split-lanes"
     level: ClassVar[str] = "secure"
+    round_bytes: int | None = None
+
+    def _pays(self, region: _Region, total: int) -> bool:
+        """Whether a region is split, of a program that does ``total`` lanes of interactive work."""
+        if self.round_bytes is None:
+            return region.lanes >= _SMALL and region.work * _SHARE >= total
+        region.large = _SMALL
+        least = self.round_bytes // (_PARTS_OF_ROUND * _WORD)
+        return region.lanes >= max(_SMALL, least)
 
     def run(self, module: Module) -> Result:
         """Split the regions of ``@main``."""
@@ -285,11 +305,7 @@ class SplitLanes(Pass):
         total, uses = sum(r.work for r in regions), function.uses()
         inside = {f.name: sum(r.work for r in _regions(f)) for f in called(module)}
         total += sum(inside[op.attrs["callee"]] for op in calls(module))
-        chosen = [
-            region
-            for region in regions
-            if region.lanes >= _SMALL and region.work * _SHARE >= total and _trim(region, uses)
-        ]
+        chosen = [r for r in regions if self._pays(r, total) and _trim(r, uses)]
         if not chosen:
             return Result(module, False)
         module.functions["main"] = _Splitting(function, chosen).run()

@@ -349,11 +349,16 @@ class Builder:
         coin: coin source noted by the current secure op, if any.
         roles: chosen roles, one text per choice.
         cache: what a protocol remembers of a share, such as its conversion, by (what, share).
+        round_bytes: what a link carries in the time of a round on the network that the program is
+            for; None: no network in particular.
     """
 
-    def __init__(self, function: Function, balancer: Balancer) -> None:
+    def __init__(
+        self, function: Function, balancer: Balancer, round_bytes: int | None = None
+    ) -> None:
         self._function = function
         self._balancer = balancer
+        self.round_bytes = round_bytes
         self._streams: dict[tuple[str, str], int] = {}
         self._rounds: dict[Value, int] = {}
         self.label = ""

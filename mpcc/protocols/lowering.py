@@ -18,6 +18,7 @@ from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, is_call, numbered
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import party
+from mpcc.ir.phi import MAX_ROUND_BYTES
 from mpcc.ir.schedule import schedule
 from mpcc.ir.types import nbytes_of, place_of
 from mpcc.protocols.base import (
@@ -98,6 +99,10 @@ def _tries(module: Module) -> Iterator[tuple[LinkBalance, int]]:
     if called(module):
         yield next(attempts()), bodies
         bodies = VARIANTS
+    if _round_bytes(module) is not None:
+        # Where rounds are dear, none is given for the balance of links.
+        yield LinkBalance(), bodies
+        return
     for tried in attempts():
         yield tried, bodies
 
@@ -151,6 +156,16 @@ def lower_program(
     return best[1]
 
 
+def _round_bytes(module: Module) -> int | None:
+    """What a link carries in the time of a round, as the module says it."""
+    found = module.attrs.get("round_bytes")
+    if found is None:
+        return None
+    if type(found) is not int or not 0 < found <= MAX_ROUND_BYTES:
+        raise MpccError.of("E-lower-network", f"no link carries {found!r} bytes in a round")
+    return found
+
+
 class _Run:
     """One lowering: of ``@main``, and of every function where its first call stands.
 
@@ -163,6 +178,7 @@ class _Run:
     ) -> None:
         self.module, self.protocol, self.balancer = module, protocol, balancer
         self.variants = variants
+        self.round_bytes = _round_bytes(module)
         self.turn: Counter[str] = Counter()
         self.returned: dict[str, list[Share]] = {}
         self.result = new_party_module(protocol.name)
@@ -235,7 +251,7 @@ class _Run:
         for value, share in zip(source.args, given, strict=True):
             self.shares[value] = share.moved(argument)
         before, self.balancer.times = self.balancer.times, times
-        builder = Builder(target, self.balancer)
+        builder = Builder(target, self.balancer, self.round_bytes)
         self.function(source, target, builder)
         builder.begin(name, f"{name}/return/")
         borders = {
@@ -264,7 +280,7 @@ def _lower(
 ) -> Lowered:
     run = _Run(module, protocol, balancer, variants)
     result = run.result
-    run.function(module.main, result.main, Builder(result.main, balancer))
+    run.function(module.main, result.main, Builder(result.main, balancer, run.round_bytes))
     result.attrs["roles"] = tuple(run.roles)
     run.finish(keep_shares)
     if not called(result):

@@ -30,6 +30,12 @@ class Decision(NamedTuple):
     why: str
 
 
+_FAR = (
+    "on the network that it was compiled for, comparisons in fewer rounds with larger tables, and "
+    "large layers in slices with roles of their own, are predicted to be faster"
+)
+
+
 def _truncation(op: Op, source: SecureType) -> tuple[str, str]:
     rounding = op.attrs.get("rounding", "exact")
     what = f"drops {op.attrs['amount']} of {source.frac} fraction bits, {rounding} rounding"
@@ -68,6 +74,10 @@ def decisions(module: Module) -> list[Decision]:
     Those of a function that is called follow those of ``@main``, once for all calls.
     """
     counts: dict[Decision, int] = {}
+    carried = module.attrs.get("round_bytes")
+    if carried is not None:
+        what = f"few rounds: one is taken to be worth {carried} bytes on a link"
+        counts[Decision("(program)", what, _FAR)] = 1
     for op in numbered(module):
         for what, why in _of(op):
             decision = Decision(op.loc or "(no layer)", what, why)

@@ -73,6 +73,17 @@ def relu(width, lanes, invert):
     return Case(f"relu-{width}-{lanes}-{'not' if invert else 'is'}-negative", build)
 
 
+def far(case):
+    """The same on a network whose rounds cost more than any bytes."""
+
+    def build(ring):
+        p = case.build(ring)
+        p.module.attrs["round_bytes"] = 1 << 40
+        return p
+
+    return Case(f"far-{case.name}", build)
+
+
 def coarse(width, left_out):
     """A comparison without its lowest bits, of components and of a truncation's early pair."""
 
@@ -497,6 +508,17 @@ MATRICES = (
 )
 OWNERS = ("client", "model", "public")
 
+FAR = [
+    *(relu(k, None, False) for k in (1, 2, 7, 16, 25, 45, 62)),
+    relu(19, 513, True),
+    *(truncate(kind, f, "exact") for kind in ("rep", "add3") for f in (1, 16)),
+    coarse(24, 8),
+    *(early(16, same) for same in (False, True)),
+    clamp(16, 0, 200),
+    Case("joined-bits", joined_bits),
+]
+"""Cases that are also made for a network whose rounds cost more than any bytes."""
+
 CASES = [
     *(truncate(kind, f, "stochastic") for kind in ("rep", "add3") for f in STOCHASTIC),
     *(truncate(kind, f, "exact") for kind in ("rep", "add3") for f in EXACT),
@@ -544,5 +566,6 @@ CASES = [
     *(Case(f"fourier-early-{n}", fourier_early(u)) for n, u in (("alone", False), ("both", True))),
     Case("fourier-extreme", fourier_extreme),
     Case("fourier-sums", fourier_sums),
+    *map(far, FAR),
 ]
 """All cases."""

@@ -15,6 +15,7 @@ from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Add3, Pair, Rep
 from mpcc.protocols.rep3 import bits, cast, comparison, fourier, linear, select, sharing, truncation
 from mpcc.protocols.rep3.carry import Plan
+from mpcc.protocols.rep3.one_round_plan import OneRound
 from mpcc.protocols.rep3.sharing import ROLES
 from tests.protocols.tiny import (
     Recording,
@@ -372,6 +373,7 @@ PLANS = [
     Plan((1, 1), (1, 1)),
     Plan((1, 1, 1), (2, 1)),
 ]
+PLANS += [OneRound((2,)), OneRound((1, 1)), OneRound((2, 1)), OneRound((1, 1, 1))]
 SMALL = [p for p in PLANS if p.dealt_planes <= 4]
 
 
@@ -382,7 +384,7 @@ def test_comparison(monkeypatch, plan, sign):
     role = q0, q1, q2 = ("P1", "P2", "P0")
     k = plan.width
     ring = k + 1
-    monkeypatch.setattr(comparison, "plan", lambda width, lanes: plan)
+    monkeypatch.setattr(comparison, "plan", lambda width, lanes, round_bytes: plan)
 
     def record(r, secret):
         a, b = secret

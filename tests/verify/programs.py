@@ -127,12 +127,31 @@ def curved(ring: int) -> Program:
     return p
 
 
+def far(ring: int) -> Program:
+    """Comparisons in one round, of shares and of an early pair, and the carry of a truncation."""
+    p, rng = Program(ring), np.random.default_rng(6)
+    p.module.attrs["round_bytes"] = 1 << 40
+    x = p.input(rng.uniform(-1, 1, (2, 6)), 8, -1.0, 1.0, width=9)
+    w = p.weight(rng.integers(-99, 99, (6, 5)), 6, 7)
+    bit = p.op("negative", x, loc="sign")
+    x = p.op("select", bit, x, invert=True, width=9, loc="sign")
+    y = p.op("matmul", x, w, width=20, loc="dense")
+    z = p.op("truncate", y, amount=6, width=14, loc="dense/truncate")
+    bit = p.op("negative", z, loc="relu")
+    z = p.op("select", bit, z, invert=True, width=14, loc="relu")
+    p.op("reveal", z, name="scores", owner="client", loc="out")
+    y = p.op("truncate", y, amount=6, rounding="exact", width=14, loc="exact")
+    p.op("reveal", y, name="exact", owner="model", loc="exact_out")
+    return p
+
+
 PROGRAMS: Mapping[str, Callable[[int], Program]] = {
     "perceptron": perceptron,
     "wide": wide,
     "pooled": pooled,
     "gated": gated,
     "curved": curved,
+    "far": far,
 }
 
 

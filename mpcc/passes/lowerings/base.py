@@ -78,6 +78,8 @@ class Lowering:
         self.options = options
         self.rules = rules
         self.target = Module("secure", {"range_policy": phi.policy})
+        if options.round_bytes is not None:
+            self.target.attrs["round_bytes"] = options.round_bytes
         self._into = self.target.main
         self._constants_of: dict[str, list[tuple[Value, int, int]]] = {}
         self._clamps = dict(phi.clamps)

@@ -17,6 +17,7 @@ from itertools import combinations, product
 from typing import TypeAlias
 
 from mpcc.ir.types import bits_bytes
+from mpcc.protocols.rep3.one_round_plan import OneRound, one_round
 
 __all__ = ["Combine", "Plan", "plan"]
 
@@ -150,6 +151,11 @@ class Plan:
         return sum(self.blocks)
 
     @property
+    def masks_first(self) -> bool:
+        """Whether q1 sends in the first round."""
+        return bool(self.first.factors)
+
+    @property
     def dealt_planes(self) -> int:
         """Shared bits of all blocks: [alpha >= 1], ..., [alpha >= 2^w - 1] of each."""
         return sum((1 << w) - 1 for w in self.blocks)
@@ -234,11 +240,13 @@ def _best(width: int) -> dict[int, Plan]:
 
 
 @cache
-def plan(width: int, lanes: int) -> Plan:
+def plan(width: int, lanes: int, round_bytes: int | None = None) -> Plan | OneRound:
     """The plan for ``lanes`` values and 1 <= width <= 64.
 
     Up to 16 bits: one level (2 rounds). Above: two levels (3 rounds), or one of up to 8 blocks
-    where its additional bytes on the busiest link take less time than a round.
+    where its additional bytes on the busiest link take less time than a round. With
+    ``round_bytes``, what a link carries in the time of a round, also one round where that is the
+    fastest.
 
     Raises:
         ValueError: the width is out of range.
@@ -246,8 +254,13 @@ def plan(width: int, lanes: int) -> Plan:
     if not 1 <= width <= MAX_BLOCK * MAX_GROUP**2:
         raise ValueError(f"no carry plan for {width} bits")
 
-    def price(candidate: Plan) -> int:
-        busiest = max(candidate.planes(sign=True).values())
-        return bits_bytes(lanes, busiest) + candidate.levels * ROUND_PRICE
+    round_price = ROUND_PRICE if round_bytes is None else round_bytes
 
-    return min(_best(width).values(), key=price)
+    def price(candidate: Plan | OneRound) -> int:
+        busiest = max(candidate.planes(sign=True).values())
+        return bits_bytes(lanes, busiest) + candidate.levels * round_price
+
+    candidates: list[Plan | OneRound] = [*_best(width).values()]
+    if round_bytes is not None:
+        candidates.append(one_round(width))
+    return min(candidates, key=price)

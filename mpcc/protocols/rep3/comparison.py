@@ -27,6 +27,8 @@ from mpcc.protocols.base import (
 )
 from mpcc.protocols.rep3.carry import Plan, generate, plan, propagate
 from mpcc.protocols.rep3.linear import Secret
+from mpcc.protocols.rep3.one_round import one_round_carry
+from mpcc.protocols.rep3.one_round_plan import OneRound
 from mpcc.protocols.rep3.sharing import ROLES, to_rep
 
 __all__ = [
@@ -42,13 +44,15 @@ __all__ = [
 ]
 
 
-def compare_cost(*, role: Role, lanes: int, width: int, sign: bool = True) -> Cost:
+def compare_cost(
+    *, role: Role, lanes: int, width: int, sign: bool = True, round_bytes: int | None = None
+) -> Cost:
     """Sign, or carry alone, of ``width`` low bits: 1 round more than the plan has levels.
 
     Planes per message: see :meth:`mpcc.protocols.rep3.carry.Plan.planes`.
     """
     q0, q1, q2 = role
-    shape = plan(width, lanes)
+    shape = plan(width, lanes, round_bytes)
     size = {name: bits_bytes(lanes, planes) for name, planes in shape.planes(sign).items()}
     links = {
         (q0, q2): size["tables"],
@@ -58,19 +62,21 @@ def compare_cost(*, role: Role, lanes: int, width: int, sign: bool = True) -> Co
     return Cost(1 + shape.levels, links)
 
 
-def bit_roles(role: Role, width: int, lanes: int) -> Role:
+def bit_roles(role: Role, width: int, lanes: int, round_bytes: int | None = None) -> Role:
     """A role for a step that takes the bit of :func:`carry`: its q0 holds u."""
     q0, q1, q2 = role
-    return (q1, q0, q2) if plan(width, lanes).levels == 1 else (q2, q0, q1)
+    return (q1, q0, q2) if plan(width, lanes, round_bytes).levels == 1 else (q2, q0, q1)
 
 
-def carry_rounds(width: int, lanes: int, a: int, b1: int, b2: int) -> int:
+def carry_rounds(
+    width: int, lanes: int, a: int, b1: int, b2: int, round_bytes: int | None = None
+) -> int:
     """Rounds until the bit of :func:`carry` is there, from those until a, b at q1 and b at q2 are.
 
     With a single block q1 sends nothing in round 1.
     """
-    shape = plan(width, lanes)
-    masked = b1 + 1 if shape.first.factors else b1
+    shape = plan(width, lanes, round_bytes)
+    masked = b1 + 1 if shape.masks_first else b1
     return max(a + 1, masked, b2) + shape.levels
 
 
@@ -78,9 +84,12 @@ def carry(builder: Builder, role: Role, pair: Pair, width: int, sign: bool) -> P
     """The carry out of the low ``width`` bits of a + b; with ``sign``, bit ``width`` of a + b.
 
     The carry alone is needed by exact truncation; bit k of a + b is a_k + b_k + carry. u is at q1
-    after one level and at q2 after two.
+    after one level, and at q2 after two or in one round.
     """
-    return _Carry(builder, role, pair, plan(width, lanes(pair.a)), sign).result()
+    shape = plan(width, lanes(pair.a), builder.round_bytes)
+    if isinstance(shape, OneRound):
+        return one_round_carry(builder, role, pair, shape, sign)
+    return _Carry(builder, role, pair, shape, sign).result()
 
 
 class _Carry:
@@ -290,10 +299,11 @@ def negative(builder: Builder, x: Secret, width: int, coarse: int = 0) -> PairBi
     width -= coarse
 
     def cost(role: Role) -> Cost:
-        return compare_cost(role=role, lanes=size, width=width)
+        return compare_cost(role=role, lanes=size, width=width, round_bytes=builder.round_bytes)
 
     def ready(role: Role) -> tuple[int, ...]:
-        return (carry_rounds(width, size, *pair_rounds(builder, early or x, role)),)
+        rounds = pair_rounds(builder, early or x, role)
+        return (carry_rounds(width, size, *rounds, builder.round_bytes),)
 
     role = builder.role("compare", candidates, cost, ready)
     builder.charge(cost(role))

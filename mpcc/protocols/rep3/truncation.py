@@ -56,7 +56,14 @@ def truncate_cost(
 
 
 def truncate_exact_cost(
-    *, role: Role, lanes: int, ring: int, amount: int, replicated: bool, zero: str = ""
+    *,
+    role: Role,
+    lanes: int,
+    ring: int,
+    amount: int,
+    replicated: bool,
+    zero: str = "",
+    round_bytes: int | None = None,
 ) -> Cost:
     """The stochastic steps, beside the carry of the low bits and its conversion to the ring.
 
@@ -65,10 +72,11 @@ def truncate_exact_cost(
     steps = truncate_cost(
         role=role, lanes=lanes, ring=ring, amount=amount, replicated=replicated, zero=zero
     )
-    low = compare_cost(role=role, lanes=lanes, width=amount, sign=False)
-    bit = bit_to_ring_cost(role=bit_roles(role, amount, lanes), lanes=lanes, ring=ring)
+    low = compare_cost(role=role, lanes=lanes, width=amount, sign=False, round_bytes=round_bytes)
+    holder = bit_roles(role, amount, lanes, round_bytes)
+    bit = bit_to_ring_cost(role=holder, lanes=lanes, ring=ring)
     known = (0, 0) if replicated else (int(role[2] != zero), int(role[1] != zero))
-    start = Cost(carry_rounds(amount, lanes, 0, *known) - low.rounds)
+    start = Cost(carry_rounds(amount, lanes, 0, *known, round_bytes) - low.rounds)
     return start.then(low).then(bit).beside(steps)
 
 
@@ -163,12 +171,18 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
 
     def cost(role: Role) -> Cost:
         return truncate_exact_cost(
-            role=role, lanes=size, ring=ring, amount=amount, replicated=replicated, zero=zero
+            role=role,
+            lanes=size,
+            ring=ring,
+            amount=amount,
+            replicated=replicated,
+            zero=zero,
+            round_bytes=builder.round_bytes,
         )
 
     def ready(role: Role) -> tuple[int, ...]:
         a, b1, b2 = rounds_to_pair(builder, x, role)
-        bit = carry_rounds(amount, size, a, b1, b2)
+        bit = carry_rounds(amount, size, a, b1, b2, builder.round_bytes)
         return (max(bit + 2, max(a + 1, b2) + 1, b1 + 1),)
 
     role = builder.role("truncate", ROLES, cost, ready)
@@ -176,7 +190,8 @@ def exact(builder: Builder, x: Rep | Add3, amount: int) -> Rep:
     pair = _shared_pair(builder, x, role, 1 << (ring - 2))
     bit = carry(builder, role, pair, amount, sign=False)
     shifted = _shift_pair(builder, role, pair, amount, -(1 << (ring - 2 - amount)))
-    low = bit_to_ring(builder, bit_roles(role, amount, size), bit, ring_shape(some), ring)
+    holder = bit_roles(role, amount, size, builder.round_bytes)
+    low = bit_to_ring(builder, holder, bit, ring_shape(some), ring)
     total = sum_or_difference(builder, party.Add, Rep(shifted.own, shifted.next), low)
     if not isinstance(total, Rep):
         raise TypeError("a sum of replicated values is replicated")
