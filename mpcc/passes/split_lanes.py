@@ -268,9 +268,9 @@ class SplitLanes(Pass):
     slice along an axis alone (batch or channels, for a pool). A region is split if it is large and
     does at least an eighth of the interactive work; it must take no bits from outside, give none,
     and not work on a slice already.
-    With ``round_bytes``, what a link carries in the time of a round on the network that the program
-    is made for, a region is split instead if words of its lanes take more than a quarter of a round,
-    whatever its part of the work.
+    With ``round_bytes``, what a link carries in the time of a round on the network that the
+    program is made for, a region is split instead if words of its lanes take more than a quarter
+    of a round, whatever its part of the work.
     Messages keep their total size up to the rounding of bit planes to bytes; rounds stay.
 
     Before::
