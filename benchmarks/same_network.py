@@ -1,7 +1,7 @@
-"""One network in two formats: basic-pitch as a SavedModel and as ONNX, and what differs.
+"""One network in three formats: basic-pitch as SavedModel, ONNX, TensorFlow Lite; what differs.
 
-``python -m benchmarks.same_network [--docs]`` compares the answers of both imports with those of
-onnxruntime, and counts the operators of both fixed-point programs, in the same declared formats.
+``python -m benchmarks.same_network [--docs]`` compares the answers of all imports with those of
+onnxruntime, and counts the operators of the fixed-point programs, in the same declared formats.
 With ``--docs`` the table is written into docs/frontends.md.
 """
 
@@ -11,6 +11,7 @@ import argparse
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -96,65 +97,59 @@ def program(source: Path, shapes: Mapping[str, tuple[int, ...]]) -> Program:
     )
 
 
-def programs() -> tuple[Program, Program]:
-    """The SavedModel's program and the ONNX file's."""
+def programs() -> dict[str, Program]:
+    """By the name of the format, the SavedModel's first."""
     folder = fetch_file(real_models.PITCHES, f"{_FOLDER}/nmp/{_FILES[0]}").parent
     for name in _FILES[1:]:
         fetch_file(real_models.PITCHES, f"{_FOLDER}/nmp/{name}")
-    file = fetch_file(real_models.PITCHES, f"{_FOLDER}/nmp.onnx")
+    onnx, lite = (fetch_file(real_models.PITCHES, f"{_FOLDER}/nmp.{n}") for n in ("onnx", "tflite"))
     shape = (1, _SAMPLES, 1)
-    return (
-        program(folder, {"input_2": shape}),
-        program(file, {"serving_default_input_2:0": shape}),
-    )
+    return {
+        "SavedModel": program(folder, {"input_2": shape}),
+        "ONNX": program(onnx, {"serving_default_input_2:0": shape}),
+        "TensorFlow Lite": program(lite, {"input_2": shape}),
+    }
 
 
-def largest_distance(both: tuple[Program, Program]) -> dict[str, float]:
-    """Of both imports from onnxruntime, and from each other, on a chord: by the outputs' names."""
+def largest_distance(found: Mapping[str, Program]) -> float:
+    """Of all imports from onnxruntime, and from each other, on a chord."""
     file = fetch_file(real_models.PITCHES, f"{_FOLDER}/nmp.onnx")
     (sound,) = real_models.pitches().samples()[0].values()
-    saved, converted = (
-        real.run(p.imported.module, p.imported.constants, {p.imported.inputs[0].name: sound})
-        for p in both
+    want = real_models.reference(file.read_bytes())({"serving_default_input_2:0": sound})
+    answers = [{ours: want[theirs] for ours, theirs in _OUTPUTS.items()}]
+    for p in found.values():
+        (port,) = p.imported.inputs
+        have = real.run(p.imported.module, p.imported.constants, {port.name: sound})
+        answers.append({n: have[_OUTPUTS[n] if n not in have else n] for n in _OUTPUTS})
+    return max(
+        float(np.abs(a[n].astype(np.float64) - b[n]).max())
+        for a, b in combinations(answers, 2)
+        for n in _OUTPUTS
     )
-    want = real_models.reference(file.read_bytes())({both[1].imported.inputs[0].name: sound})
-    return {
-        ours: max(
-            float(np.abs(a.astype(np.float64) - b).max())
-            for a, b in (
-                (saved[ours], want[theirs]),
-                (converted[theirs], want[theirs]),
-                (saved[ours], converted[theirs]),
-            )
-        )
-        for ours, theirs in _OUTPUTS.items()
-    }
 
 
-def compare(both: tuple[Program, Program]) -> dict[str, tuple[int, int]]:
-    """Operators of the fixed-point programs whose numbers differ: of the SavedModel, of ONNX."""
-    first, second = (p.secure for p in both)
-    return {
-        name: (first[name], second[name])
-        for name in sorted(first | second)
-        if first[name] != second[name]
-    }
+def compare(found: Mapping[str, Program]) -> dict[str, tuple[int, ...]]:
+    """Operators of the fixed-point programs whose numbers differ, in the order of the formats."""
+    counts = [p.secure for p in found.values()]
+    numbers = {name: tuple(c[name] for c in counts) for name in sorted(set().union(*counts))}
+    return {name: row for name, row in numbers.items() if len(set(row)) > 1}
 
 
-def table(both: tuple[Program, Program]) -> str:
+def table(found: Mapping[str, Program]) -> str:
     """What differs, in Markdown."""
-    differ = compare(both)
-    saved, converted = both
-    equal = sum(n for name, n in saved.secure.items() if name not in differ)
-    lines = ["| basic-pitch 0.4.0 | SavedModel | ONNX |", "|---|---|---|"]
-    rows: list[tuple[str, str, str]] = [
-        ("secure operators of equal number", str(equal), str(equal)),
-        *((f"`{name}`", str(a), str(b)) for name, (a, b) in differ.items()),
-        ("rounds", str(saved.rounds), str(converted.rounds)),
-        ("MB", f"{saved.megabytes:.2f}", f"{converted.megabytes:.2f}"),
+    differ = compare(found)
+    first = next(iter(found.values()))
+    equal = sum(n for name, n in first.secure.items() if name not in differ)
+    rows: list[tuple[str, ...]] = [
+        ("basic-pitch 0.4.0", *found),
+        ("---",) * (1 + len(found)),
+        ("secure operators of equal number", *[str(equal)] * len(found)),
+        *((f"`{name}`", *map(str, row)) for name, row in differ.items()),
+        ("rounds", *(str(p.rounds) for p in found.values())),
+        ("MB", *(f"{p.megabytes:.2f}" for p in found.values())),
     ]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    far = max(largest_distance(both).values())
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    far = largest_distance(found)
     return "\n".join(lines) + f"\n\nLargest distance of an answer, in floating point: {far:.2g}."
 
 

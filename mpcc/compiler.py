@@ -298,8 +298,8 @@ def compile(
     """Compile a model.
 
     Args:
-        model: path of an ONNX file, of the folder of a SavedModel or of a Keras file; or the
-            bytes of an ONNX file.
+        model: path of an ONNX file, of the folder of a SavedModel, of a Keras file or of one of
+            TensorFlow Lite; or the bytes of an ONNX file.
         options: see :class:`mpcc.options.CompileOptions`.
         calibration: sample inputs, [samples, ...] per input name; seen by the analysis only. With
             ``batch``, rows of batches, see :func:`mpcc.options.calibration_samples`.

@@ -66,7 +66,8 @@ class CompileOptions:
         min_agreement: share of the decisions made on every output that must be the float model's,
             in the simulator with random coins, on the calibration data or, without any, on random
             inputs; what a decision is: :mod:`mpcc.passes.analysis.contract`. None asks for nothing.
-        signature: of a SavedModel, the function to compile; ``serving_default`` if empty.
+        signature: of a SavedModel or a TensorFlow Lite file, the function to compile;
+            ``serving_default`` if empty.
         local: ``auto``: owners of inputs compute themselves what is cheaper so, before they share
             (:mod:`mpcc.passes.partition`); ``none``: they share the model's inputs as they are.
         reveal_logits: whether owners of outputs may learn the scores before a last softmax or

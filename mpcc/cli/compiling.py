@@ -45,7 +45,9 @@ class Disclose(str, Enum):
 
 
 def compile(
-    model: Annotated[Path, typer.Argument(help="ONNX or Keras file, or folder of a SavedModel.")],
+    model: Annotated[
+        Path, typer.Argument(help="ONNX, Keras or TensorFlow Lite file, or folder of a SavedModel.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="M.mpcc", help="Artifact to write.")
     ] = None,
@@ -169,7 +171,10 @@ def compile(
     ] = None,
     signature: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Function of a SavedModel; default serving_default."),
+        typer.Option(
+            metavar="NAME",
+            help="Function of a SavedModel or TensorFlow Lite model; default serving_default.",
+        ),
     ] = "",
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Keep the model's node names in the artifact.")

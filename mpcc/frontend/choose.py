@@ -39,7 +39,7 @@ class Format:
 _ONNX = Format("ONNX")
 _SAVED_MODEL = Format("SavedModel", "SavedModel: read by TensorFlow; its variables become weights")
 _KERAS = Format("Keras", "Keras file: loaded by Keras and traced for inference by TensorFlow")
-_LITE = Format("TensorFlow Lite")
+_LITE = Format("TensorFlow Lite", "TensorFlow Lite: translated to ONNX's operators as it is read")
 
 
 def format_of(source: str | os.PathLike[str] | bytes) -> Format:
@@ -82,13 +82,14 @@ def import_model(
     """Import a model of any known format.
 
     Args:
-        source: path of an ONNX file, of a SavedModel's folder, or of a Keras file; or the bytes of
-            an ONNX file.
+        source: path of an ONNX file, of a SavedModel's folder, of a Keras file or of one of
+            TensorFlow Lite; or the bytes of an ONNX file.
         shapes: as for :func:`mpcc.frontend.onnx.loader.import_onnx`.
         owners: as there.
         weights: as there.
         batch: as there.
-        signature: of a SavedModel, which function to import; ``serving_default`` if empty.
+        signature: of a SavedModel or of TensorFlow Lite, which function to import;
+            ``serving_default`` if empty.
         calls: as there, of ONNX; steps of other formats are written out.
 
     Raises:
@@ -100,26 +101,22 @@ def import_model(
         from mpcc.frontend.tensorflow.loader import import_saved_model
 
         return import_saved_model(source, shapes, owners, weights, batch, signature)
+    if found is _LITE and not isinstance(source, bytes):
+        from mpcc.frontend.tflite.loader import import_tflite
+
+        return import_tflite(source, shapes, owners, weights, batch, signature)
     if signature:
         raise MpccError.of(
             "E-model-signature",
             f"a model of format {found.title} has no signatures",
             _where(source),
-            "leave the signature out; only the folder of a SavedModel has any",
+            "leave the signature out; only SavedModels and TensorFlow Lite models have any",
         )
     run: Callable[..., Imported] = partial(import_onnx, calls=calls)
     if found is _KERAS:
         from mpcc.frontend.tensorflow.loader import import_keras
 
         run = import_keras
-    elif found is _LITE:
-        raise MpccError.of(
-            "E-model-format",
-            "this is a TensorFlow Lite model, which is not read directly",
-            _where(source),
-            "give the SavedModel or Keras file that it was made of, or convert it to ONNX with the "
-            "package tf2onnx",
-        )
     return run(source, shapes, owners, weights, batch)
 
 

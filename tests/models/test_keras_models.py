@@ -82,11 +82,13 @@ def test_an_application_in_fixed_point(record_property):
 
 @pytest.mark.timeout(600)
 @pytest.mark.slow
-def test_one_network_in_two_formats():
-    """The SavedModel and the ONNX file send the same, and differ in what is local alone."""
-    both = same_network.programs()
-    assert max(same_network.largest_distance(both).values()) < 1e-3
-    assert both[0].rounds == both[1].rounds
-    assert both[0].megabytes == both[1].megabytes
+def test_one_network_in_three_formats():
+    """They send the same, and differ in what is local alone."""
+    found = same_network.programs()
+    assert same_network.largest_distance(found) < 1e-3
+    assert found["SavedModel"].rounds == found["ONNX"].rounds
+    # As converted for TensorFlow Lite it takes a round more.
+    assert found["TensorFlow Lite"].rounds - found["ONNX"].rounds in (0, 1)
+    assert len({p.megabytes for p in found.values()}) == 1
     local = {"add", "broadcast", "reshape", "transpose", "weight"}
-    assert set(same_network.compare(both)) <= {f"secure.{name}" for name in local}
+    assert set(same_network.compare(found)) <= {f"secure.{name}" for name in local}

@@ -142,18 +142,6 @@ def test_keras_files_that_are_none(tf, tmp_path):
     assert error.code == "E-model-signature"
 
 
-def test_lite_models_are_refused_by_name(tmp_path):
-    file = tmp_path / "model.tflite"
-    file.write_bytes(b"\x1c\0\0\0TFL3" + bytes(40))
-    error = refused(import_model, file)
-    assert error.code == "E-model-format"
-    assert "TensorFlow Lite" in str(error)
-    assert "tf2onnx" in str(error)
-    # Once, whatever else is given with it, and the same at the command line.
-    (line,) = (d for d in refused(import_model, file, batch=1).diagnostics)
-    assert line.fix.startswith("give the SavedModel or Keras file that it was made of, or convert")
-
-
 def test_everything_is_listed_at_once(tf):
     def run(a):
         with tf.name_scope("first"):
