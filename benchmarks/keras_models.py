@@ -220,14 +220,20 @@ def _settled(name: str, size: int) -> Any:
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    model(_pictures(16, size, seed=5), training=True)
+    model(_pictures(16, size, seed=5, name=name), training=True)
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
     return model
 
 
-def _pictures(count: int, size: int, seed: int) -> Array:
-    return np.ascontiguousarray(vision.images(count, size, seed=seed).transpose(0, 2, 3, 1))
+_PIXELS = frozenset(("EfficientNetB0",))
+"""Networks that take pixels from 0 to 255, which they scale themselves."""
+
+
+def _pictures(count: int, size: int, seed: int, name: str) -> Array:
+    """Smooth random pictures [count, size, size, 3], in numbers that the network is made for."""
+    found = np.ascontiguousarray(vision.images(count, size, seed=seed).transpose(0, 2, 3, 1))
+    return 127.5 * (1 + found) if name in _PIXELS else found
 
 
 def application(name: str, about: str, size: int, runs: int = 8, calibrated: int = 6) -> RealModel:
@@ -245,10 +251,11 @@ def application(name: str, about: str, size: int, runs: int = 8, calibrated: int
         f"{about}; {size} x {size}, random weights",
         None,
         lambda: _saved(f"{name}-{size}", build),
-        lambda: [{port: picture[None]} for picture in _pictures(runs + calibrated, size, seed=6)],
+        lambda: [{port: picture[None]} for picture in _pictures(runs + calibrated, size, 6, name)],
         _clear_winners(name.lower(), bound),
         "classes with a clear lead",
         shapes={port: (1, size, size, 3)},
+        ranges={port: (0.0, 255.0)} if name in _PIXELS else {},
         calibrated=calibrated,
         bound=bound,
         float_model=_keras,
