@@ -88,6 +88,7 @@ class Probe:
         opset: version of the operator set; an operator may be gone from newer ones.
         more: element types of the further results.
         domain: of the operator; the operator set is ``opset`` in the default domain.
+        since: version of the operator set in the other domain.
     """
 
     inputs: Mapping[str, Shape] = field(default_factory=lambda: {"x": _FLAT})
@@ -101,6 +102,7 @@ class Probe:
     opset: int = 18
     more: tuple[int, ...] = (onnx.TensorProto.INT64,)
     domain: str = ""
+    since: int = 3
 
 
 _BOOL, _INT32, _INT64 = onnx.TensorProto.BOOL, onnx.TensorProto.INT32, onnx.TensorProto.INT64
@@ -271,7 +273,6 @@ PROBES: Mapping[str, Probe] = {
 
 
 _ML = "ai.onnx.ml"
-_ML_OPSET = 3
 _COLUMNS = 16
 _ROWS_OF_16 = {"x": (_SIDE, _COLUMNS)}
 _SUPPORTS = 8
@@ -300,6 +301,27 @@ def _stump(outputs: str) -> dict[str, Any]:
         f"{outputs}_nodeids": leaves,
         f"{outputs}_ids": [0, 1, 2, 0] if outputs == "class" else [0] * 4,
         f"{outputs}_weights": [0.5, 0.25, 0.75, 1.0],
+    }
+
+
+def _new_stump() -> dict[str, Any]:
+    """The same as TreeEnsemble has it."""
+
+    def numbers(*values: float) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(np.array(values, np.float32))
+
+    return {
+        "n_targets": 1,
+        "tree_roots": [0],
+        "nodes_featureids": [0, 1, 2],
+        "nodes_modes": onnx.numpy_helper.from_array(np.zeros(3, np.uint8)),
+        "nodes_splits": numbers(0.5, 0.25, 0.75),
+        "nodes_truenodeids": [1, 0, 2],
+        "nodes_trueleafs": [0, 1, 1],
+        "nodes_falsenodeids": [2, 1, 3],
+        "nodes_falseleafs": [0, 1, 1],
+        "leaf_targetids": [0] * 4,
+        "leaf_weights": numbers(0.5, 0.25, 0.75, 1.0),
     }
 
 
@@ -345,12 +367,15 @@ ML_PROBES: Mapping[str, Probe] = {
         rho=[0.5],
     ),
     "Scaler": _classical(offset=[0.5], scale=[2.0]),
+    "TreeEnsemble": dataclasses.replace(
+        _classical("a tree of 3 conditions", **_new_stump()), since=5
+    ),
     "TreeEnsembleClassifier": _classical(
         "a tree of 3 conditions", True, classlabels_int64s=[0, 1, 2], **_stump("class")
     ),
     "TreeEnsembleRegressor": _classical("a tree of 3 conditions", n_targets=1, **_stump("target")),
 }
-"""As PROBES, for ai.onnx.ml; its other operators only move elements, or are these in newer form."""
+"""As PROBES, for ai.onnx.ml; its other operators only move elements."""
 
 
 @dataclass(frozen=True)
@@ -377,7 +402,7 @@ def probe_model(op: str, probe: Probe, after: bool = True) -> bytes:
     """
     helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
     operands = list(probe.operands or (*probe.inputs, *probe.constants))
-    since = _ML_OPSET if probe.domain else probe.opset
+    since = probe.since if probe.domain else probe.opset
     schema = onnx.defs.get_schema(op, since, probe.domain)
     results = ["result", *(f"more{i}" for i in range(1, schema.min_output))]
     nodes = [
