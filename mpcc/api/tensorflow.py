@@ -130,7 +130,10 @@ def run(
         plan = schedule(module)
         rounds, links = _sent(plan, ONLINE)
         setup_rounds, setup_links = _sent(plan, SETUP)
-        wire = None if servers else sum(f["wire_bytes_sent"] for f in told.values())
+        wire = payload = None  # TensorFlow does not count what its own connections carry
+        if not servers:
+            wire = sum(f["wire_bytes_sent"] for f in told.values())
+            payload = sum(sum(f["payload_bytes_sent"].values()) for f in told.values())
         figures = {
             "engine": engine,
             "protocol": artifact.protocol,
@@ -142,6 +145,7 @@ def run(
             "setup_rounds": setup_rounds,
             "setup_bytes_sent": setup_links,
             "wire_bytes": wire,
+            "session_payload_bytes": payload,
             "peak_rss_bytes": [told[name]["peak_rss_bytes"] for name in PLACES_OF if name != OWNER],
             "threads": threads,
         }

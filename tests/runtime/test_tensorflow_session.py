@@ -1,6 +1,7 @@
 """TensorFlow in processes of their own: servers, sessions over TLS, and one that is killed."""
 
 import io
+import json
 import os
 import signal
 import time
@@ -15,7 +16,6 @@ from mpcc import _native
 from mpcc.api import tensorflow as engine
 from mpcc.emit.graphdef import emit, parse
 from mpcc.errors import MpccError
-from mpcc.ir.schedule import schedule
 from mpcc.runtime.tensorflow_party import read_frame, write_frame
 from tests.runtime.sum_program import artifact, program, values
 
@@ -23,6 +23,15 @@ needs_tensorflow = pytest.mark.skipif(
     util.find_spec("tensorflow") is None, reason="needs TensorFlow"
 )
 DEADLINE = 3.0
+SETTINGS: dict[str, Any] = {
+    "network": "none",
+    "repeat": 1,
+    "threads": 1,
+    "deadline": DEADLINE,
+    "run_limit": 60.0,
+    "max_memory": None,
+    "max_work": None,
+}
 
 
 @pytest.mark.tensorflow
@@ -64,17 +73,20 @@ def test_servers_run_a_program_and_all_notice_a_killed_one():
 def test_sessions_send_what_the_program_says_and_answer_as_the_native_engine():
     weights, inputs, _ = values()
     module = program()
-    live = engine.open_session(emit(module), weights, servers=False, deadline=DEADLINE)
-    with live:
-        answers = [live.run(inputs)[1]["y"] for _ in range(2)]
-        sent = [sum(f["payload_bytes_sent"].values()) for f in live.figures().values()]
-    native, _ = _native.run_in_memory(emit(module), weights, [inputs] * 2, 5)
-    for answer, run in zip(answers, native, strict=True):
-        assert answer.tobytes() == run["y"].tobytes()
-    of_phase = {"setup": 0, "online": 0}
-    for message in schedule(module).messages:
-        of_phase[message.phase] += message.nbytes
-    assert sum(sent) == of_phase["setup"] + 2 * of_phase["online"]
+    settings = {**SETTINGS, "engine": "tensorflow-sessions", "repeat": 2}
+    outputs, figures = engine.run(artifact(module), weights, inputs, **settings)
+    native, text = _native.run_in_memory(emit(module), weights, [inputs], 5)
+    assert outputs["y"].tobytes() == native[0]["y"].tobytes()
+    counted = json.loads(text)
+    assert figures["bytes_sent"] == counted["runs"][0]["bytes_sent"]
+    assert figures["rounds"] == counted["runs"][0]["rounds"]
+    assert figures["setup_bytes_sent"] == counted["setup"]["bytes_sent"]
+    # Measured: every message of the setup once, of a run twice.
+    sent = (sum(figures[key].values()) for key in ("setup_bytes_sent", "bytes_sent"))
+    assert figures["session_payload_bytes"] == next(sent) + 2 * next(sent)
+    assert figures["wire_bytes"] > figures["session_payload_bytes"]
+    assert len(figures["online_seconds"]) == 2
+    assert all(peak > 10**8 for peak in figures["peak_rss_bytes"])  # TensorFlow is in it
 
 
 def test_a_program_in_parts_covers_every_node():
@@ -105,18 +117,8 @@ def test_a_trace_is_refused():
 )
 def test_what_the_engine_cannot_do_is_refused_before_anything_starts(changed, code):
     weights, inputs, _ = values()
-    settings = {
-        "network": "none",
-        "repeat": 1,
-        "threads": 1,
-        "deadline": DEADLINE,
-        "run_limit": 60.0,
-        "max_memory": None,
-        "max_work": None,
-        **changed,
-    }
     with pytest.raises(MpccError) as caught:
-        engine.run(artifact(program()), weights, inputs, **settings)
+        engine.run(artifact(program()), weights, inputs, **{**SETTINGS, **changed})
     assert caught.value.code == code
 
 
