@@ -13,6 +13,7 @@ the ops ``MpccSend`` and ``MpccReceive``, which use the endpoint's own connectio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,12 +22,21 @@ from typing import Any
 from mpcc.emit.graphdef import dtype_of, emit, local_type, parse
 from mpcc.emit.schema import GraphDef
 from mpcc.emit.wire import field_bytes, varint
+from mpcc.errors import MpccError
 from mpcc.ir.calls import inline
 from mpcc.ir.core import Op
 from mpcc.ir.schedule import SETUP, schedule
 from mpcc.ir.types import BitsType, Type
 
-__all__ = ["Part", "for_tensorflow", "part_for_tensorflow", "without_calls"]
+__all__ = [
+    "Part",
+    "for_tensorflow",
+    "part_for_tensorflow",
+    "tasks_for_tensorflow",
+    "without_calls",
+]
+
+_PARTY_DEVICE = re.compile(r"^/job:party/replica:0/task:([0-9]+)/")
 
 
 def without_calls(program: bytes) -> bytes:
@@ -89,6 +99,33 @@ def for_tensorflow(program: bytes) -> bytes:
         written.append(field_bytes(1, data))
     del graph.node[:]
     return b"".join(written) + bytes(graph.SerializeToString(deterministic=True))
+
+
+def tasks_for_tensorflow(program: bytes, tasks: int) -> bytes:
+    """One GraphDef in which every party has several tasks, each of which computes its rows.
+
+    Task ``k`` has the nodes ``task<k>/n<index>``, at the devices ``/job:party<N>/task:<k>``; owners
+    have one task for all. The tasks of a process (``mpcc.runtime.tensorflow.Task``) have the scopes
+    ``task<k>/``, and keys and runs of their own.
+
+    Raises:
+        MpccError: as :func:`mpcc.emit.graphdef.parse`; ``E-tf-usage`` for less than one task.
+    """
+    if tasks < 1:
+        raise MpccError.of("E-tf-usage", f"{tasks} tasks per party")
+    graph = GraphDef.FromString(for_tensorflow(program))
+    made = GraphDef()
+    made.versions.CopyFrom(graph.versions)
+    made.library.CopyFrom(graph.library)
+    for k in range(tasks):
+        for node in graph.node:
+            copy = made.node.add()
+            copy.CopyFrom(node)
+            copy.name = f"task{k}/{node.name}"
+            del copy.input[:]
+            copy.input.extend(f"task{k}/{name}" for name in node.input)
+            copy.device = _PARTY_DEVICE.sub(rf"/job:party\1/replica:0/task:{k}/", node.device)
+    return bytes(made.SerializeToString(deterministic=True))
 
 
 @dataclass(frozen=True)

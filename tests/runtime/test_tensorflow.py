@@ -22,7 +22,12 @@ from mpcc import _native
 from mpcc.emit.graphdef import emit, parse
 from mpcc.emit.schema import GraphDef
 from mpcc.emit.tensorboard import event_file
-from mpcc.emit.tensorflow import for_tensorflow, part_for_tensorflow, without_calls
+from mpcc.emit.tensorflow import (
+    for_tensorflow,
+    part_for_tensorflow,
+    tasks_for_tensorflow,
+    without_calls,
+)
 from mpcc.errors import MpccError
 from mpcc.frontend.onnx.loader import import_onnx
 from mpcc.frontend.tensorflow.runtime import quiet
@@ -75,24 +80,30 @@ def loaded() -> None:
         load()
 
 
+def start(jobs: Mapping[str, int]) -> Any:
+    """Servers for so many tasks of each job; the client's address."""
+    import tensorflow as tf
+
+    sockets = {job: [socket.socket() for _ in range(count)] for job, count in jobs.items()}
+    for s in (s for found in sockets.values() for s in found):
+        s.bind(("127.0.0.1", 0))
+    spec = tf.train.ClusterSpec(
+        {job: [f"127.0.0.1:{s.getsockname()[1]}" for s in found] for job, found in sockets.items()}
+    )
+    for s in (s for found in sockets.values() for s in found):
+        s.close()
+    servers = {
+        (job, task): tf.distribute.Server(spec, job_name=job, task_index=task, start=True)
+        for job, count in jobs.items()
+        for task in range(count)
+    }
+    return servers["client", 0].target
+
+
 @pytest.fixture(scope="module")
 def target() -> Any:
     """The address of a server of a cluster with one server per place."""
-    import tensorflow as tf
-
-    sockets = [socket.socket() for _ in PLACES]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    at = [f"127.0.0.1:{port}" for port in ports]
-    spec = tf.train.ClusterSpec({"party": at[:3], "client": at[3:4], "model": at[4:]})
-    servers = [
-        tf.distribute.Server(spec, job_name=job, task_index=task, start=True)
-        for job, task in (("party", 0), ("party", 1), ("party", 2), ("client", 0), ("model", 0))
-    ]
-    return servers[3].target
+    return start({"party": 3, "client": 1, "model": 1})
 
 
 class Run:
@@ -198,6 +209,42 @@ def test_network_a_gives_the_same_shares(target):
     program = lower_program(secure, Rep3()).party
     FuseLocal().run(program)
     assert compare(program, encode_weights(constants, secure), samples[0], target) > 100
+
+
+def test_two_tasks_of_every_party_in_one_graph():
+    import tensorflow as tf
+
+    module = program()
+    data = emit(module)
+    weights, inputs, _ = values()
+    given = [inputs, {"x": inputs["x"][::-1] / 3}]
+    tasks = {
+        (k, place): Task(data, place, f"task{k}/") for k in range(len(given)) for place in PLACES
+    }
+    graph = tf.Graph()
+    with graph.as_default():
+        made = tasks_for_tensorflow(data, len(given))
+        tf.import_graph_def(tf.compat.v1.GraphDef.FromString(made), name="")
+    devices = {op.device.partition("/device")[0] for op in graph.get_operations() if op.device}
+    parties = {f"/job:party{n}/replica:0/task:{k}" for n in range(3) for k in range(2)}
+    assert devices == parties | {f"/job:{job}/replica:0/task:0" for job in ("client", "model")}
+    target = start({"party0": 2, "party1": 2, "party2": 2, "client": 1, "model": 1})
+    try:
+        for k, arrays in enumerate(given):
+            tasks[k, "model"].give("w", weights["w"])
+            tasks[k, "client"].give("x", np.ascontiguousarray(arrays["x"]))
+            for run in (0, 1):
+                for place in PLACES:
+                    tasks[k, place].begin(run, keys_of(module, place, run, seed=100 + k))
+        with tf.compat.v1.Session(target, graph=graph, config=session_config()) as session:
+            session.run([op for op in graph.get_operations() if op.type == "MpccOutput"])
+        for k, arrays in enumerate(given):
+            native, _ = _native.run_in_memory(data, weights, [dict(arrays)], 100 + k)
+            found = tasks[k, "client"].output("y", SHAPE)
+            assert found.tobytes() == native[0]["y"].tobytes()
+    finally:
+        for task in tasks.values():
+            task.close()
 
 
 def test_calls_are_written_out(target):
