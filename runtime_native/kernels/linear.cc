@@ -229,7 +229,15 @@ class Linear::Impl::Convolution final : public Linear::Impl {
   }
 
   void pack(std::span<const std::byte* const> in) override {
-    for (std::size_t i = 0; use_ring_ && i < packed_.size(); ++i)
+    if (!use_ring_) return;
+    if (joined_) {
+      if (packed_[0]) return;
+      std::vector<std::span<const W>> w;
+      for (std::size_t i = 0; i < packed_.size(); ++i) w.push_back(weights(in[2 * i + 1]));
+      packed_[0] = std::make_unique<ring::PackedConvWeights<W>>(shape_, w);
+      return;
+    }
+    for (std::size_t i = 0; i < packed_.size(); ++i)
       if (constant_[2 * i + 1] && !packed_[i]) packed_[i] = packed_weights(in[2 * i + 1]);
   }
 
@@ -243,11 +251,16 @@ class Linear::Impl::Convolution final : public Linear::Impl {
       return;
     }
     pack(in);
+    if (joined_) {
+      std::vector<std::span<const W>> x;
+      for (std::size_t i = 0; i < packed_.size(); ++i) x.push_back(images(in[2 * i]));
+      ring::conv2d<W>(shape_, x, *packed_[0], std::span(y, y_words_), false, pool);
+      return;
+    }
     std::vector<ring::ConvPair<W>> pairs;
     for (std::size_t i = 0; i < packed_.size(); ++i) {
       if (!constant_[2 * i + 1]) packed_[i] = packed_weights(in[2 * i + 1]);
-      pairs.push_back(
-          {std::span(reinterpret_cast<const W*>(in[2 * i]), x_words_), packed_[i].get()});
+      pairs.push_back({images(in[2 * i]), packed_[i].get()});
     }
     ring::conv2d<W>(shape_, pairs, std::span(y, y_words_), false, pool);
     for (std::size_t i = 0; i < packed_.size(); ++i)
@@ -266,20 +279,31 @@ class Linear::Impl::Convolution final : public Linear::Impl {
       d.work = product_of(packed_.size(), direct_.work());
       return d;
     }
-    d.ring = ring::conv2d_scratch<W>(shape_, packed_.size(), threads);
+    d.ring = ring::conv2d_scratch<W>(shape_, packed_.size(), threads, nullptr, joined_);
+    d.work = ring::conv2d_work(shape_, packed_.size());
+    if (joined_) {
+      // While they are packed, the weights stand beside each other.
+      d.packed_bytes = ring::PackedConvWeights<W>::bytes_for(shape_, nullptr, packed_.size());
+      d.temporary_bytes = checked_mul(packed_.size(), checked_mul(w_words_, sizeof(W)));
+      return d;
+    }
     const std::size_t one = ring::PackedConvWeights<W>::bytes_for(shape_);
     for (std::size_t i = 0; i < packed_.size(); ++i) {
       std::size_t& sum = constant_[2 * i + 1] ? d.packed_bytes : d.temporary_bytes;
       sum = checked_add(sum, one);
     }
-    d.work = ring::conv2d_work(shape_, packed_.size());
     return d;
   }
 
  private:
+  std::span<const W> weights(const std::byte* data) const {
+    return {reinterpret_cast<const W*>(data), w_words_};
+  }
+  std::span<const W> images(const std::byte* data) const {
+    return {reinterpret_cast<const W*>(data), x_words_};
+  }
   std::unique_ptr<ring::PackedConvWeights<W>> packed_weights(const std::byte* data) const {
-    return std::make_unique<ring::PackedConvWeights<W>>(
-        shape_, std::span(reinterpret_cast<const W*>(data), w_words_));
+    return std::make_unique<ring::PackedConvWeights<W>>(shape_, weights(data));
   }
 
   // One-dimensional data are images of height 1.
@@ -308,12 +332,16 @@ class Linear::Impl::Convolution final : public Linear::Impl {
       shape_.pad_bottom = size(pads[2]);
     }
     shape_.validate(packed_.size());
+    bool all = packed_.size() > 1;
+    for (std::size_t i = 0; i < packed_.size(); ++i) all = all && constant_[2 * i + 1];
+    joined_ = all && ring::can_join<W>(shape_, packed_.size());
   }
 
   DirectConv<W> direct_;
   std::size_t x_words_, w_words_, y_words_;
   std::vector<bool> constant_;
   bool use_ring_ = false;
+  bool joined_ = false;  // all weights are packed as one operand, packed_[0]
   ring::Conv2dShape shape_;
   std::vector<std::unique_ptr<ring::PackedConvWeights<W>>> packed_;
 };

@@ -1,7 +1,9 @@
 #include "ring/conv/conv.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <string>
 
@@ -133,12 +135,27 @@ Part part(const Conv2dShape& s, const Cut& c, std::size_t t) {
   return p;
 }
 
-// One task's right operand: blocks of patches, packed into panels in cache.
+// The shape of the convolution that `count` joined ones are.
+Conv2dShape joined_shape(Conv2dShape s, std::size_t count) {
+  s.in_channels = checked_mul(s.in_channels, count, "convolution");
+  return s;
+}
+
+// A product of the sum. With several x, each has as many of the shape's channels.
+template <RingWord W>
+struct Term {
+  std::vector<const W*> x;
+  const PackedConvWeights<W>* w;
+};
+
+// One task's right operand: blocks of patches, packed into panels in cache. Channels are those of
+// `inputs` images, one after the other.
 template <RingWord W>
 class Patches {
  public:
-  Patches(const Conv2dShape& s, const Plan& plan, const Part& part, const GemmKernel<W>& kernel)
-      : s_(s), plan_(plan), part_(part), kernel_(kernel) {
+  Patches(const Conv2dShape& s, std::size_t inputs, const Plan& plan, const Part& part,
+          const GemmKernel<W>& kernel)
+      : s_(s), input_channels_(s.in_channels / inputs), plan_(plan), part_(part), kernel_(kernel) {
     const std::size_t most = round_up(plan.cut.columns(), kernel.nr);
     row_ = internal::scratch<std::size_t>(internal::Slot::weights, kernel.kc + most);
     column_ = row_ + kernel.kc;
@@ -149,7 +166,7 @@ class Patches {
   }
 
   // Depths [k0, k1) of the patches of x as panels of kernel.panel_depth(k1 - k0) rows.
-  const W* pack(const W* x, std::size_t k0, std::size_t k1) {
+  const W* pack(const std::vector<const W*>& x, std::size_t k0, std::size_t k1) {
     const std::size_t k = k1 - k0;
     const std::size_t panel = kernel_.panel_depth(k) * kernel_.nr;
     const std::size_t columns = part_.columns();
@@ -172,7 +189,7 @@ class Patches {
   // column_[j]: where the first tap of a column stands in the first channel.
   void fill_columns() {
     const bool copied = plan_.source == Source::padded;
-    const std::size_t image = copied ? rows_ * plan_.pitch : s_.in_channels * image_words();
+    const std::size_t image = copied ? rows_ * plan_.pitch : input_channels_ * image_words();
     std::size_t* to = column_;
     for (std::size_t b = part_.image0; b < part_.image1; ++b) {
       std::size_t p = part_.pixel0 / s_.out_width();
@@ -192,40 +209,64 @@ class Patches {
   std::size_t image_words() const { return s_.in_height * s_.in_width; }
 
   // Sets row_ for depths [k0, k1), and returns what row_ and column_ refer to.
-  const W* source(const W* x, std::size_t k0, std::size_t k1) {
+  const W* source(const std::vector<const W*>& x, std::size_t k0, std::size_t k1) {
     const bool copied = plan_.source == Source::padded;
     const std::size_t channel0 = k0 / s_.taps();
     const std::size_t channel1 = (k1 - 1) / s_.taps() + 1;
     const std::size_t images = part_.image1 - part_.image0;
-    const std::size_t channel = copied ? images * rows_ * plan_.pitch : image_words();
+    const std::size_t channel = images * rows_ * plan_.pitch;  // of the copies
+    // Of several images the one that lies lowest, so that no distance is negative.
+    const W* base = *std::min_element(x.begin(), x.end(), std::less<>());
     std::size_t at = channel0 * s_.taps();
-    for (std::size_t c = channel0; c < channel1; ++c)
+    for (std::size_t c = channel0; c < channel1; ++c) {
+      const std::size_t first = copied ? (c - channel0) * channel : distance(base, input(x, c));
       for (std::size_t u = 0; u < s_.kernel_height; ++u)
         for (std::size_t v = 0; v < s_.kernel_width; ++v, ++at)
           if (at >= k0 && at < k1)
-            row_[at - k0] = (copied ? c - channel0 : c) * channel +
-                            u * s_.dilation_height * plan_.pitch + v * s_.dilation_width;
-    x += part_.group * s_.group_in() * image_words();
-    if (!copied) return x;
+            row_[at - k0] = first + u * s_.dilation_height * plan_.pitch + v * s_.dilation_width;
+    }
+    if (!copied) return base;
     W* padded = internal::scratch<W>(internal::Slot::patches, plan_.scratch_words);
     W* to = padded;
     for (std::size_t c = channel0; c < channel1; ++c)
       for (std::size_t b = part_.image0; b < part_.image1; ++b, to += rows_ * plan_.pitch)
-        internal::fill_padded(s_, x + (b * s_.in_channels + c) * image_words(), first_row_, rows_,
-                              to);
+        internal::fill_padded(s_, input(x, c) + b * input_channels_ * image_words(), first_row_,
+                              rows_, to);
     return padded;
   }
 
-  const W* gather_patches(const W* x, std::size_t k0, std::size_t k1) {
+  // Channel c of the group, in the first image of the batch.
+  const W* input(const std::vector<const W*>& x, std::size_t c) const {
+    c += part_.group * s_.group_in();
+    return x[c / input_channels_] + c % input_channels_ * image_words();
+  }
+
+  static std::size_t distance(const W* from, const W* to) {
+    // Of different arrays perhaps, hence not a difference of pointers.
+    return (reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from)) /
+           sizeof(W);
+  }
+
+  const W* gather_patches(const std::vector<const W*>& x, std::size_t k0, std::size_t k1) {
     W* patches = internal::scratch<W>(internal::Slot::patches, plan_.scratch_words);
-    for (std::size_t b = part_.image0; b < part_.image1; ++b)
-      internal::fill_patches(
-          s_, x + (b * s_.in_channels + part_.group * s_.group_in()) * image_words(), k0, k1,
-          part_.pixel0, part_.pixel1, patches + (b - part_.image0) * part_.pixels(), plan_.pitch);
+    // Of one image after the other, as far as the depths reach into it.
+    const std::size_t channels = std::min(input_channels_, s_.group_in());
+    const std::size_t depth = channels * s_.taps();
+    for (std::size_t from = k0; from < k1;) {
+      const std::size_t begin = from / depth * depth;
+      const std::size_t to = std::min(k1, begin + depth);
+      for (std::size_t b = part_.image0; b < part_.image1; ++b)
+        internal::fill_patches(
+            s_, input(x, begin / s_.taps()) + b * input_channels_ * image_words(), from - begin,
+            to - begin, part_.pixel0, part_.pixel1,
+            patches + (from - k0) * plan_.pitch + (b - part_.image0) * part_.pixels(), plan_.pitch);
+      from = to;
+    }
     return patches;
   }
 
   const Conv2dShape& s_;
+  const std::size_t input_channels_;
   const Plan& plan_;
   const Part& part_;
   const GemmKernel<W>& kernel_;
@@ -248,7 +289,7 @@ void deal_out(const W* tile, std::size_t pitch, std::size_t rows, std::size_t co
 }
 
 template <RingWord W>
-void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<W> y,
+void by_products(const Conv2dShape& s, std::span<const Term<W>> terms, std::span<W> y,
                  bool accumulate, ThreadPool& pool, const GemmKernel<W>& kernel) {
   const std::size_t pixels = s.out_height() * s.out_width();
   const std::size_t depth = s.group_in() * s.taps();
@@ -263,15 +304,15 @@ void by_products(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::
     const std::size_t outputs = p.channel1 - p.channel0;
     W* out = y.data() + p.image0 * image_words + p.group * s.group_out() * pixels + p.pixel0;
     W* aside = internal::scratch<W>(internal::Slot::lhs, mr * nr);
-    Patches<W> patches(s, how, p, kernel);
+    Patches<W> patches(s, terms[0].x.size(), how, p, kernel);
 
     bool add = accumulate;
-    for (const ConvPair<W>& pair : pairs)
+    for (const Term<W>& term : terms)
       for (std::size_t k0 = 0; k0 < depth; k0 += kernel.kc) {
         const std::size_t k = std::min(kernel.kc, depth - k0);
         const std::size_t panel = kernel.panel_depth(k);
-        const W* rhs = patches.pack(pair.x.data(), k0, k0 + k);
-        const W* lhs = pair.w->panels(p.group).panel(k0, 0);
+        const W* rhs = patches.pack(term.x, k0, k0 + k);
+        const W* lhs = term.w->panels(p.group).panel(k0, 0);
         // Panels follow each other, and their rows and columns are multiples of mr and nr.
         const auto tile = [&](std::size_t o, std::size_t j) {
           const std::size_t rows = std::min(mr, p.channel1 - o);
@@ -439,29 +480,51 @@ std::size_t Conv2dShape::out_width() const noexcept {
 template <RingWord W>
 PackedConvWeights<W>::PackedConvWeights(const Conv2dShape& s, std::span<const W> w,
                                         const GemmKernel<W>* kernel)
+    : PackedConvWeights(s, std::span<const std::span<const W>>(&w, 1), kernel) {}
+
+template <RingWord W>
+PackedConvWeights<W>::PackedConvWeights(const Conv2dShape& s, std::span<const std::span<const W>> w,
+                                        const GemmKernel<W>* kernel)
     : groups_(s.groups),
       group_in_(0),
       group_out_(0),
       kernel_height_(s.kernel_height),
       kernel_width_(s.kernel_width),
+      joined_(w.size()),
       depthwise_(false),
       kernel_(kernel != nullptr ? kernel : &gemm_kernel<W>()) {
   s.validate();
   group_in_ = s.group_in();
   group_out_ = s.group_out();
   depthwise_ = s.depthwise();
-  require(w.size() == s.weight_words(), "E-ring-shape",
-          "convolution weights have the wrong number of words");
+  require(joined_ == 1 || (joined_ > 1 && can_join(s, joined_, kernel_)), "E-ring-shape",
+          "convolution weights that cannot be packed together");
+  for (const std::span<const W>& one : w)
+    require(one.size() == s.weight_words(), "E-ring-shape",
+            "convolution weights have the wrong number of words");
   if (depthwise_) {
-    taps_ = SecretBuffer::uninitialized(w.size_bytes());
-    std::memcpy(taps_.data(), w.data(), w.size_bytes());
+    taps_ = SecretBuffer::uninitialized(w[0].size_bytes());
+    std::memcpy(taps_.data(), w[0].data(), w[0].size_bytes());
     return;
   }
-  const std::size_t depth = group_in_ * s.taps();
+  if (joined_ > 1) {
+    const std::size_t one = group_in_ * s.taps();
+    SecretBuffer rows = SecretBuffer::uninitialized(joined_ * w[0].size_bytes());
+    W* to = rows.template as<W>().data();
+    for (std::size_t o = 0; o < group_out_; ++o)
+      for (const std::span<const W>& from : w) to = std::copy_n(from.data() + o * one, one, to);
+    pack_panels(joined_ * one, rows.template as<W>().data());
+  } else {
+    pack_panels(group_in_ * s.taps(), w[0].data());
+  }
+}
+
+template <RingWord W>
+void PackedConvWeights<W>::pack_panels(std::size_t depth, const W* w) {
   panels_.reserve(groups_);
   for (std::size_t g = 0; g < groups_; ++g) {
     internal::Panels<W> p(*kernel_, kernel_->mr, group_out_, depth);
-    const W* rows = w.data() + g * group_out_ * depth;
+    const W* rows = w + g * group_out_ * depth;
     for (std::size_t k0 = 0; k0 < depth; k0 += kernel_->kc)
       for (std::size_t o = 0; o < group_out_; o += kernel_->mr)
         kernel_->pack_lhs(rows + o * depth + k0, depth, std::min(kernel_->mr, group_out_ - o),
@@ -485,18 +548,20 @@ std::size_t PackedConvWeights<W>::bytes() const noexcept {
 }
 
 template <RingWord W>
-std::size_t PackedConvWeights<W>::bytes_for(const Conv2dShape& s, const GemmKernel<W>* kernel) {
+std::size_t PackedConvWeights<W>::bytes_for(const Conv2dShape& s, const GemmKernel<W>* kernel,
+                                            std::size_t joined) {
   if (s.depthwise()) return checked_mul(s.weight_words(), sizeof(W));
   const GemmKernel<W>& k = kernel != nullptr ? *kernel : gemm_kernel<W>();
-  return checked_mul(
-      s.groups, internal::Panels<W>::bytes_for(k, k.mr, s.group_out(), s.group_in() * s.taps()));
+  const std::size_t depth = checked_mul(joined, s.group_in() * s.taps());
+  return checked_mul(s.groups, internal::Panels<W>::bytes_for(k, k.mr, s.group_out(), depth));
 }
 
 template <RingWord W>
 internal::Scratch conv2d_scratch(const Conv2dShape& s, std::size_t pairs, int threads,
-                                 const GemmKernel<W>* wanted) {
+                                 const GemmKernel<W>* wanted, bool joined) {
   internal::Scratch scratch;
   if (pairs == 0) return scratch;
+  if (joined) return conv2d_scratch(joined_shape(s, pairs), 1, threads, wanted);
   if (s.depthwise()) {
     const Bands bands = bands_of<W>(s, pairs);
     const std::size_t rows =
@@ -559,22 +624,55 @@ void conv2d(const Conv2dShape& s, std::span<const ConvPair<W>> pairs, std::span<
   for (const ConvPair<W>& p : pairs) {
     require(p.x.size() == s.input_words(), "E-ring-shape",
             "convolution input has the wrong number of words");
-    require(p.w != nullptr && p.w->fits(s), "E-ring-shape",
+    require(p.w != nullptr && p.w->fits(s) && p.w->joined() == 1, "E-ring-shape",
             "packed weights belong to another convolution");
     require(&p.w->kernel() == &pairs[0].w->kernel(), "E-ring-kernel",
             "convolution weights are packed for different variants");
   }
   const GemmKernel<W>& kernel = pairs[0].w->kernel();
-  if (s.depthwise())
-    by_rows(s, pairs, y, accumulate, pool, kernel);
-  else
-    by_products(s, pairs, y, accumulate, pool, kernel);
+  if (s.depthwise()) return by_rows(s, pairs, y, accumulate, pool, kernel);
+  std::vector<Term<W>> terms;
+  for (const ConvPair<W>& p : pairs) terms.push_back({{p.x.data()}, p.w});
+  by_products<W>(s, terms, y, accumulate, pool, kernel);
+}
+
+template <RingWord W>
+void conv2d(const Conv2dShape& s, std::span<const std::span<const W>> x,
+            const PackedConvWeights<W>& w, std::span<W> y, bool accumulate, ThreadPool& pool) {
+  require(w.fits(s) && w.joined() == x.size(), "E-ring-shape",
+          "packed weights belong to another convolution");
+  if (x.size() == 1) {
+    const ConvPair<W> pair{x[0], &w};
+    return conv2d<W>(s, std::span(&pair, 1), y, accumulate, pool);
+  }
+  s.validate(x.size());
+  require(y.size() == s.output_words(), "E-ring-shape",
+          "convolution output has the wrong number of words");
+  Term<W> term{{}, &w};
+  for (const std::span<const W>& one : x) {
+    require(one.size() == s.input_words(), "E-ring-shape",
+            "convolution input has the wrong number of words");
+    term.x.push_back(one.data());
+  }
+  by_products<W>(joined_shape(s, x.size()), std::span<const Term<W>>(&term, 1), y, accumulate, pool,
+                 w.kernel());
+}
+
+template <RingWord W>
+bool can_join(const Conv2dShape& s, std::size_t count, const GemmKernel<W>* wanted) {
+  if (s.groups != 1 || count == 0) return false;
+  const GemmKernel<W>& kernel = wanted != nullptr ? *wanted : gemm_kernel<W>();
+  std::size_t depth = 0;
+  return !__builtin_mul_overflow(s.group_in() * s.taps(), count, &depth) && depth <= kernel.kc;
 }
 
 #define MPCC_INSTANTIATE(W)                                                                     \
   template class PackedConvWeights<W>;                                                          \
   template internal::Scratch conv2d_scratch<W>(const Conv2dShape&, std::size_t, int,            \
-                                               const GemmKernel<W>*);                           \
+                                               const GemmKernel<W>*, bool);                     \
+  template bool can_join<W>(const Conv2dShape&, std::size_t, const GemmKernel<W>*);             \
+  template void conv2d<W>(const Conv2dShape&, std::span<const std::span<const W>>,              \
+                          const PackedConvWeights<W>&, std::span<W>, bool, ThreadPool&);        \
   template void conv2d<W>(const Conv2dShape&, std::span<const ConvPair<W>>, std::span<W>, bool, \
                           ThreadPool&);
 MPCC_INSTANTIATE(std::uint32_t)

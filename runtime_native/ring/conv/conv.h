@@ -53,6 +53,10 @@ struct Conv2dShape {
 
 // Weights packed once and used by many convolutions. Depends on the channels, groups and kernel of
 // the shape only, not on batch, image size, strides or pads. Immutable; may be shared by threads.
+//
+// Weights whose convolutions are added up can be packed as one operand, one after the other along
+// the depth of the product: sum_i conv(x_i, w_i) is the convolution of the x_i as one image with
+// more channels. An output is then written once, which counts where the sums are short.
 template <RingWord W>
 class PackedConvWeights {
  public:
@@ -60,18 +64,27 @@ class PackedConvWeights {
   PackedConvWeights(const Conv2dShape& shape, std::span<const W> w,
                     const GemmKernel<W>* kernel = nullptr);
 
-  // Whether these weights belong to a convolution of this shape.
+  // Several of them as one operand; more than one only if can_join().
+  PackedConvWeights(const Conv2dShape& shape, std::span<const std::span<const W>> w,
+                    const GemmKernel<W>* kernel = nullptr);
+
+  // Whether these weights belong to a convolution of this shape, and how many are packed together.
   bool fits(const Conv2dShape& shape) const noexcept;
+  std::size_t joined() const noexcept { return joined_; }
   const GemmKernel<W>& kernel() const noexcept { return *kernel_; }
   std::size_t bytes() const noexcept;
-  // bytes() of packed weights of this shape.
-  static std::size_t bytes_for(const Conv2dShape& shape, const GemmKernel<W>* kernel = nullptr);
+  // bytes() of packed weights of this shape, `joined` of them together.
+  static std::size_t bytes_for(const Conv2dShape& shape, const GemmKernel<W>* kernel = nullptr,
+                               std::size_t joined = 1);
 
   const internal::Panels<W>& panels(std::size_t group) const { return panels_[group]; }
   const W* taps(std::size_t out_channel) const;  // depthwise: kernel_height * kernel_width words
 
  private:
-  std::size_t groups_, group_in_, group_out_, kernel_height_, kernel_width_;
+  // w: rows of `depth` words, one per output channel.
+  void pack_panels(std::size_t depth, const W* w);
+
+  std::size_t groups_, group_in_, group_out_, kernel_height_, kernel_width_, joined_;
   bool depthwise_;
   const GemmKernel<W>* kernel_;
   std::vector<internal::Panels<W>> panels_;  // one per group, unless depthwise
@@ -92,10 +105,21 @@ template <RingWord W>
 void conv2d(const Conv2dShape& shape, std::span<const ConvPair<W>> pairs, std::span<W> y,
             bool accumulate, ThreadPool& pool);
 
-// Working memory per thread of conv2d() on `pairs` pairs; shape.validate(pairs) must have passed.
+// The same sum for weights that are packed together: x[i] belongs to the i-th of them.
+template <RingWord W>
+void conv2d(const Conv2dShape& shape, std::span<const std::span<const W>> x,
+            const PackedConvWeights<W>& w, std::span<W> y, bool accumulate, ThreadPool& pool);
+
+// Whether `count` weights can be packed together, and it is worth it: the convolution has one
+// group, and the whole sum fits one block of the kernel's depth.
+template <RingWord W>
+bool can_join(const Conv2dShape& shape, std::size_t count, const GemmKernel<W>* kernel = nullptr);
+
+// Working memory per thread of conv2d() on `pairs` pairs, or on as many weights that are packed
+// together; shape.validate(pairs) must have passed.
 template <RingWord W>
 internal::Scratch conv2d_scratch(const Conv2dShape& shape, std::size_t pairs, int threads,
-                                 const GemmKernel<W>* kernel = nullptr);
+                                 const GemmKernel<W>* kernel = nullptr, bool joined = false);
 // Words that conv2d() touches or multiplies on `pairs` pairs, about; saturates.
 std::uint64_t conv2d_work(const Conv2dShape& shape, std::size_t pairs);
 

@@ -46,6 +46,15 @@ void run_case(const GemmKernel<W>& kernel, const Conv2dShape& s, std::size_t cou
   for (std::size_t i = 0; i < count; ++i) pairs.push_back({x[i], &packed[i]});
   conv2d<W>(s, pairs, got, accumulate, pool);
   REQUIRE(got == want);
+  if (!can_join(s, count, &kernel)) return;
+  const std::vector<std::span<const W>> images(x.begin(), x.end());
+  const std::vector<std::span<const W>> together(w.begin(), w.end());
+  const PackedConvWeights<W> joined(s, together, &kernel);
+  CHECK(joined.joined() == count);
+  CHECK(joined.bytes() == PackedConvWeights<W>::bytes_for(s, &kernel, count));
+  got = start;
+  conv2d<W>(s, images, joined, got, accumulate, pool);
+  REQUIRE(got == want);
 }
 
 const std::vector<Conv2dShape>& shapes() {
@@ -345,6 +354,37 @@ TEST_CASE_TEMPLATE("the scratch of a convolution is what was declared", W, std::
     }
 }
 
+TEST_CASE_TEMPLATE("the scratch of joined convolutions is what was declared", W, std::uint32_t,
+                   std::uint64_t) {
+  TestRandom random(24);
+  int joined = 0;
+  for (const GemmKernel<W>* kernel : testable_kernels<W>())
+    for (const Conv2dShape& s : shapes()) {
+      if (!can_join(s, 2, kernel)) continue;
+      CAPTURE(std::string(kernel->name));
+      CAPTURE(text(s));
+      ++joined;
+      const std::vector<W> x = words<W>(random, s.input_words());
+      const std::vector<W> w = words<W>(random, s.weight_words());
+      const std::vector<std::span<const W>> both = {w, w}, images = {x, x};
+      const PackedConvWeights<W> packed(s, both, kernel);
+      std::vector<W> y(s.output_words());
+      std::size_t used = 0;
+      std::thread([&] {
+        ThreadPool pool(1);
+        const std::size_t before = SecretBuffer::memory_use().now;
+        conv2d<W>(s, images, packed, y, false, pool);
+        used = SecretBuffer::memory_use().now - before;
+      }).join();
+      std::size_t declared = 0;
+      for (const std::size_t bytes : conv2d_scratch<W>(s, 2, 1, kernel, true).bytes)
+        declared += (bytes + SecretBuffer::kAlignment - 1) / SecretBuffer::kAlignment *
+                    SecretBuffer::kAlignment;
+      CHECK(used == declared);
+    }
+  CHECK(joined > 0);
+}
+
 TEST_CASE("wrong shapes are refused") {
   using W = std::uint64_t;
   const auto code = [](auto&& f) -> std::string {
@@ -410,6 +450,16 @@ TEST_CASE("wrong shapes are refused") {
   other.groups = 2;
   CHECK(run(other, x.size(), y.size()) == "E-ring-shape");
   CHECK(code([&] { PackedConvWeights<W>(s, std::span(w).first(3)); }) == "E-ring-shape");
+  {
+    const std::vector<std::span<const W>> two(2, std::span<const W>(w).first(s.weight_words()));
+    const std::vector<std::span<const W>> one(1, std::span<const W>(x).first(s.input_words()));
+    const PackedConvWeights<W> together(s, two);
+    CHECK(code([&] { conv2d<W>(s, one, together, y, false, pool); }) == "E-ring-shape");
+    const ConvPair<W> alone{one[0], &together};
+    CHECK(code([&] { conv2d<W>(s, std::span(&alone, 1), y, false, pool); }) == "E-ring-shape");
+    CHECK(code([&] { PackedConvWeights<W>(s, std::span<const std::span<const W>>()); }) ==
+          "E-ring-shape");
+  }
   conv2d<W>(s, {}, y, true, pool);
   CHECK(y[0] == 18);
   conv2d<W>(s, {}, y, false, pool);

@@ -77,6 +77,7 @@ std::vector<W> words(std::uint64_t seed, std::size_t n) {
 struct ConvCase {
   const char* name;
   ring::Conv2dShape shape;
+  std::size_t pairs = 1;  // that are added up, packed together where that is possible
 };
 
 ring::Conv2dShape image(std::size_t in, std::size_t side, std::size_t out, std::size_t kernel,
@@ -114,6 +115,9 @@ std::vector<ConvCase> conv_cases() {
       {"conv vgg 3x3 512->512 @2", image(512, 2, 512, 3, 1, 1)},
       {"conv B 5x5 1->16 @28", image(1, 28, 16, 5, 1, 0)},
       {"conv B 5x5 1->16 @28 b128", image(1, 28, 16, 5, 1, 0, 1, 128)},
+      {"conv B 5x5 1->16 @28 b128, two", image(1, 28, 16, 5, 1, 0, 1, 128), 2},
+      {"conv C 5x5 1->20 @28 b128, two", image(1, 28, 20, 5, 1, 0, 1, 128), 2},
+      {"conv vgg 3x3 3->64 @32, two", image(3, 32, 64, 3, 1, 1), 2},
       {"conv B 5x5 16->16 @12 b128", image(16, 12, 16, 5, 1, 0, 1, 128)},
       {"conv C 5x5 20->50 @12 b128", image(20, 12, 50, 5, 1, 0, 1, 128)},
       {"conv 1x1 256->256 @1 b128", image(256, 1, 256, 1, 1, 0, 1, 128)},
@@ -275,12 +279,24 @@ class Bench {
   void conv(const ConvCase& which) {
     if (!wanted(which.name)) return;
     const ring::Conv2dShape& s = which.shape;
-    const auto x = words<W>(1, s.input_words()), w = words<W>(2, s.weight_words());
+    const auto w = words<W>(2, s.weight_words());
+    std::vector<std::vector<W>> x;
+    for (std::size_t i = 0; i < which.pairs; ++i) x.push_back(words<W>(3 + i, s.input_words()));
     std::vector<W> y(s.output_words());
+    const double products =
+        static_cast<double>(which.pairs * s.output_words() * s.group_in() * s.taps());
+    if (which.pairs > 1 && ring::can_join<W>(s, which.pairs, &kernel_)) {
+      const std::vector<std::span<const W>> images(x.begin(), x.end());
+      const std::vector<std::span<const W>> each(which.pairs, w);
+      const ring::PackedConvWeights<W> weights(s, each, &kernel_);
+      report(which.name, products,
+             time([&] { ring::conv2d<W>(s, images, weights, y, false, pool_); }));
+      return;
+    }
     const ring::PackedConvWeights<W> weights(s, w, &kernel_);
-    const ring::ConvPair<W> pair{x, &weights};
-    report(which.name, static_cast<double>(s.output_words() * s.group_in() * s.taps()),
-           time([&] { ring::conv2d<W>(s, std::span(&pair, 1), y, false, pool_); }));
+    std::vector<ring::ConvPair<W>> pairs;
+    for (const std::vector<W>& one : x) pairs.push_back({one, &weights});
+    report(which.name, products, time([&] { ring::conv2d<W>(s, pairs, y, false, pool_); }));
   }
 
   const Options& options_;
