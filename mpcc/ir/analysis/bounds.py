@@ -154,6 +154,11 @@ def _sign(x: _Known, here: Array | None, coarse: float) -> _Known:
     return _Known(np.ones_like(x.error), differs(x.error), differs(x.spread))
 
 
+def _times(factor: float, x: Array) -> Array:
+    """A multiple; zero times what has no bound is zero, since the factor is known."""
+    return factor * x if factor else np.zeros_like(x)
+
+
 def _product(op: Op, a: _Known, b: _Known) -> _Known:
     definition = op.definition
     assert issubclass(definition, secure.Product)
@@ -230,8 +235,8 @@ def _rule(
         factor = abs(attrs["factor"]) * 2.0 ** -attrs["frac"]
         # An encoded factor is within half a unit of the model's.
         off = 2.0 ** -(attrs["frac"] + 1) if attrs["frac"] else 0.0
-        error = factor * x.error + off * (x.size + x.error)
-        return _Known(factor * x.size, error * _SLACK, factor * x.spread)
+        error = _times(factor, x.error) + _times(off, x.size + x.error)
+        return _Known(_times(factor, x.size), error * _SLACK, _times(factor, x.spread))
     if definition is secure.ReduceSum:
         return _Known(*(getattr(x, f).sum(axis=attrs["axes"]) * _SLACK for f in _FIELDS))
     if definition is secure.Pad:
