@@ -209,13 +209,17 @@ def binding(steps: int = _STEPS) -> RealModel:
 # --- keras.applications --------------------------------------------------------------------------
 
 
-def _settled(name: str, size: int) -> Any:
+def _settled(name: str, size: int, until: str) -> Any:
     """An application with seeded weights, its norms with the statistics of random pictures."""
     keras = tensorflow().keras
     keras.utils.set_random_seed(1)
     model = getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=CLASSES, name=name.lower()
     )
+    if until:
+        pooled = keras.layers.GlobalAveragePooling2D()(model.get_layer(until).output)
+        scores = keras.layers.Dense(CLASSES)(pooled)
+        model = keras.Model(model.input, scores, name=name.lower())
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     kept = [norm.momentum for norm in norms]
     for norm in norms:
@@ -236,21 +240,32 @@ def _pictures(count: int, size: int, seed: int, name: str) -> Array:
     return 127.5 * (1 + found) if name in _PIXELS else found
 
 
-def application(name: str, about: str, size: int, runs: int = 8, calibrated: int = 6) -> RealModel:
-    """A network of keras.applications for pictures of this side."""
+def application(
+    name: str, about: str, size: int, runs: int = 8, calibrated: int = 6, until: str = ""
+) -> RealModel:
+    """A network of keras.applications for pictures of this side.
+
+    Args:
+        name: of the network.
+        about: its layers, for the table.
+        size: of the pictures' sides.
+        runs: pictures that are compared.
+        calibrated: pictures that calibrate.
+        until: a layer behind which only a mean and a dense layer follow; "" for the whole network.
+    """
     port = "picture"
     bound = 2.0**-6
 
     def build() -> Any:
         keras = tensorflow().keras
         given = keras.Input((size, size, 3), name=port)
-        return keras.Model(given, _settled(name, size)(given))
+        return keras.Model(given, _settled(name, size, until)(given))
 
     return RealModel(
         name,
         f"{about}; {size} x {size}, random weights",
         None,
-        lambda: _saved(f"{name}-{size}", build),
+        lambda: _saved(f"{name}-{size}-{until}", build),
         lambda: [{port: picture[None]} for picture in _pictures(runs + calibrated, size, 6, name)],
         _clear_winners(name.lower(), bound),
         "classes with a clear lead",

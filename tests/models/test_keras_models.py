@@ -80,6 +80,17 @@ def test_an_application_in_fixed_point(record_property):
     examine(keras_models.application("MobileNetV2", "", 32, 2, 3), 2, record_property)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("name", "until"),
+    [("ResNet50", "conv2_block1_out"), ("EfficientNetB0", "block1a_project_bn")],
+)
+def test_the_first_blocks_in_fixed_point(name, until, record_property):
+    """Of networks that are too large for a test; the whole ones are rows of docs/models.md."""
+    examine(keras_models.application(name, "", 32, 2, 6, until), 2, record_property)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.slow
 def test_one_network_in_three_formats():
