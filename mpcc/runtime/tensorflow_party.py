@@ -193,6 +193,8 @@ def main() -> None:
                 case "step":
                     seconds, outputs = party.step(order["run"])
                     answers.write({"done": "step", "seconds": seconds}, outputs)
+                case "ping":
+                    answers.write({"done": "ping"})
                 case "figures":
                     answers.write({"done": "figures", **party.figures()})
                 case "close":

@@ -330,22 +330,39 @@ class TensorflowSession:
     def _answers(
         self, doing: str, names: Iterable[str], limit: float
     ) -> dict[str, tuple[dict[str, Any], dict[str, Array]]]:
-        """One answer of each; of others, only what ends the session is heard."""
+        """One answer of each; of others, what ends the session, and that they are there.
+
+        In a step of TensorFlow's servers nobody waits for a message of a party with a deadline, so
+        parties that only serve are asked now and then whether they still answer.
+        """
         waiting = dict.fromkeys(names)
+        deadline = self._settings[0]
+        asked: dict[str, float] = {}  # processes that have not answered, and since when
+        next_asking = time.monotonic() + deadline / 2
         end = time.monotonic() + limit
         found: dict[str, tuple[dict[str, Any], dict[str, Array]]] = {}
         by_stream = {p.streams()[1]: p for p in self.processes.values()}
         while waiting:
-            left = max(0.0, end - time.monotonic())
-            ready, _, _ = select.select(list(by_stream), [], [], left)
-            if not ready:
-                late = ", ".join(waiting)
-                raise MpccError.of("E-net-timeout", f"no answer within {limit:g} s: {late}", doing)
+            now = time.monotonic()
+            silent = [name for name, since in asked.items() if now - since > deadline]
+            if silent or now > end:
+                late, limit = (silent, deadline) if silent else (list(waiting), limit)
+                text = f"no answer within {limit:g} s: {', '.join(late)}"
+                raise MpccError.of("E-net-timeout", text, doing)
+            if now > next_asking:
+                idle = [n for n in self.processes if n not in waiting and n not in asked]
+                self._order({"do": "ping"}, idle)
+                asked.update(dict.fromkeys(idle, now))
+                next_asking = now + deadline / 2
+            left = max(0.0, min(end, next_asking) - now)
+            ready, _, _ = select.select(list(by_stream), [], [], min(left, deadline / 4))
             for stream in ready:
                 process = by_stream[stream]
                 frame = read_frame(stream)
                 if frame is None or "error" in frame[0]:
                     self._fail(process, frame, doing, by_stream)
+                elif frame[0]["done"] == "ping":
+                    asked.pop(process.name, None)
                 else:
                     found[process.name] = frame
                     waiting.pop(process.name, None)
@@ -367,7 +384,7 @@ class TensorflowSession:
             for stream in select.select(list(left), [], [], seconds)[0]:
                 more = read_frame(stream)
                 if more is not None and "error" not in more[0]:
-                    continue
+                    continue  # an answer that nobody needs any more
                 heard.append((left.pop(stream), more))
         gone, told = [], []
         for one, last in heard:
