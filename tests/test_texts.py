@@ -46,6 +46,7 @@ OTHERS = {
     "--rate": "benchmarks.scale",
     "--tasks": "benchmarks.scale",
     "--logdir": "tensorboard",
+    "--check": "benchmarks.tensorflow",
     "--filter": "ring_bench",
 }
 
