@@ -14,6 +14,7 @@ MANY = 1 << 20
 @pytest.mark.parametrize("width", range(1, 65))
 def test_plan_covers_the_width(width, lanes):
     p = plan(width, lanes)
+    assert isinstance(p, Plan)
     assert p.width == width
     assert sum(p.groups) == len(p.blocks)
     assert 1 <= min(p.blocks) <= max(p.blocks) <= 4
@@ -47,6 +48,7 @@ def test_no_plan_out_of_range():
 @pytest.mark.parametrize("width", [5, 9, 13, 19, 22])
 def test_plan_is_no_worse_than_any_split_with_its_groups(width):
     p = plan(width, MANY)
+    assert isinstance(p, Plan)
     if len(p.blocks) > 8:
         pytest.fail("choose widths whose splits can be enumerated")
     for blocks in itertools.product(range(1, 5), repeat=len(p.blocks)):

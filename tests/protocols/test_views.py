@@ -365,7 +365,7 @@ def test_turn(monkeypatch, role):
 
 # --- comparison ----------------------------------------------------------------------------------
 
-PLANS = [
+PLANS: list[Plan | OneRound] = [
     Plan((2,), (1,)),
     Plan((1, 1), (2,)),
     Plan((2, 1), (2,)),

@@ -115,9 +115,9 @@ def test_operators_that_are_written_by_hand(schema, tmp_path):
     assert np.array_equal(real.run(file.module, file.constants, {"x": x})["y"], 2 * x)
 
     table = np.arange(12, dtype=F).reshape(4, 3)
-    tensors = [("i", (2,), "int32"), ("table", (4, 3), table), ("y", (2, 3), "float32")]
+    given = [("i", (2,), "int32"), ("table", (4, 3), table), ("y", (2, 3), "float32")]
     nodes = [("EMBEDDING_LOOKUP", [0, 1], [2], None)]
-    file = imported(made(schema, tensors, nodes, [0], [2]), tmp_path / "table.tflite")
+    file = imported(made(schema, given, nodes, [0], [2]), tmp_path / "table.tflite")
     found = real.run(file.module, file.constants, {"i": np.array([3, 1])})["y"]
     assert np.array_equal(found, table[[3, 1]])
     assert list(file.constants) == ["table"]
@@ -161,7 +161,7 @@ def test_a_file_with_wrong_bytes(small):
         data = bytearray(small)
         for _ in range(rng.choice((1, 1, 2, 8))):
             at = rng.integers(8, len(data) if rng.random() < 0.5 else 200)
-            data[at] = rng.choice((0, 1, 4, 127, 128, 255, rng.integers(256)))
+            data[at] = rng.choice((0, 1, 4, 127, 128, 255, int(rng.integers(256))))
         try:
             translated(bytes(data), "the file")
             kinds.add("")

@@ -1,5 +1,7 @@
 """Every TensorFlow Lite operator: converted by TensorFlow, imported = TensorFlow Lite's answer."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tests.frontend.tflite.checks import compared, converted, operators
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.xdist_group("tensorflow")]
 
-SPECS = {
+SPECS: dict[str, tuple[Any, ...]] = {
     "a": (2, 5, "float32"),
     "p": (2, 5, "float32"),
     "image": (1, 6, 8, 4, "float32"),
