@@ -17,6 +17,7 @@ from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.relu_of_maximum import ReluOfMaximum
 from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
@@ -37,6 +38,7 @@ _ALL: tuple[type[Pass], ...] = (
     LowerTensorToSecure,
     PartitionOwners,
     Recognise,
+    ReluOfMaximum,
     RevealLogits,
     SplitLanes,
     StripNames,

@@ -23,6 +23,7 @@ from mpcc.passes.lower_secure_to_party import LowerSecureToParty
 from mpcc.passes.lower_tensor_to_secure import LowerTensorToSecure
 from mpcc.passes.partition_owners import PartitionOwners
 from mpcc.passes.recognise import Recognise
+from mpcc.passes.relu_of_maximum import ReluOfMaximum
 from mpcc.passes.reveal_logits import RevealLogits
 from mpcc.passes.split_lanes import SplitLanes
 from mpcc.passes.strip_names import StripNames
@@ -70,7 +71,8 @@ def to_owners(logits: bool, local: bool) -> Sequence[Pass]:
 
 def to_secure(phi: Phi, options: FormatOptions) -> Sequence[Pass]:
     """From the tensor level to fixed point, in formats that the analysis chose."""
-    return (LowerTensorToSecure(phi, options), SplitLanes(options.round_bytes))
+    far = options.round_bytes or 0
+    return (LowerTensorToSecure(phi, options), ReluOfMaximum(far), SplitLanes(far))
 
 
 def to_party(lower: Callable[[Module], Module]) -> Sequence[Pass]:
@@ -82,6 +84,9 @@ STAGES: Sequence[str] = (
     IMPORT,
     Recognise.name,
     *(p.name for p in (*TENSOR, *to_owners(True, True), *PUBLISH)),
-    *(p.name for p in (LowerTensorToSecure, SplitLanes, LowerSecureToParty, FuseLocal)),
+    *(
+        p.name
+        for p in (LowerTensorToSecure, ReluOfMaximum, SplitLanes, LowerSecureToParty, FuseLocal)
+    ),
 )
 """Everything that leaves a module, so that it can be dumped, in order."""

@@ -288,11 +288,11 @@ class SplitLanes(Pass):
 
     name: ClassVar[str] = "split-lanes"
     level: ClassVar[str] = "secure"
-    round_bytes: int | None = None
+    round_bytes: int = 0
 
     def _pays(self, region: _Region, total: int) -> bool:
         """Whether a region is split, of a program that does ``total`` lanes of interactive work."""
-        if self.round_bytes is None:
+        if not self.round_bytes:
             return region.lanes >= _SMALL and region.work * _SHARE >= total
         region.large = _SMALL
         least = self.round_bytes // (_PARTS_OF_ROUND * _WORD)

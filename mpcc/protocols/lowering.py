@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain
 
 from mpcc.errors import Diagnostic, MpccError, collect
 from mpcc.ir.calls import FEWEST_CALLS, called, calls, is_call, numbered
 from mpcc.ir.core import Function, Module, Op, Value
 from mpcc.ir.ops import party
 from mpcc.ir.phi import MAX_ROUND_BYTES
-from mpcc.ir.schedule import schedule
+from mpcc.ir.schedule import ONLINE, schedule
 from mpcc.ir.types import nbytes_of, place_of
 from mpcc.protocols.base import (
     Balancer,
@@ -30,13 +31,20 @@ from mpcc.protocols.base import (
     Share,
     new_party_module,
 )
-from mpcc.protocols.roles import BALANCED, LinkBalance, attempts
+from mpcc.protocols.roles import BALANCED, HashedRole, LinkBalance, attempts
 
 __all__ = ["VARIANTS", "Lowered", "OpCost", "counted_cost", "lower_program"]
 
 
 VARIANTS = 3
 """Bodies of a function, with roles of their own, where one leaves the links out of balance."""
+
+
+TRIES = 6
+"""Most further choices of roles, for a program whose rounds are dear."""
+
+MOST_RECORDED = 40_000
+"""Ops that are recorded for these choices."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,6 @@ def _tries(module: Module) -> Iterator[tuple[LinkBalance, int]]:
     if called(module):
         yield next(attempts()), bodies
         bodies = VARIANTS
-    if _round_bytes(module) is not None:
-        # Where rounds are dear, none is given for the balance of links.
-        yield LinkBalance(), bodies
-        return
     for tried in attempts():
         yield tried, bodies
 
@@ -143,6 +147,9 @@ def lower_program(
     )
     if balancer is not None:
         return _lower(module, protocol, balancer, keep_shares, variants)
+    round_bytes = _round_bytes(module)
+    if round_bytes is not None:
+        return _fewest_rounds(module, protocol, round_bytes, keep_shares)
     best: tuple[Fraction, Lowered] | None = None
     for tried, variants in _tries(module):
         lowered = _lower(module, protocol, tried, keep_shares, variants)
@@ -164,6 +171,32 @@ def _round_bytes(module: Module) -> int | None:
     if type(found) is not int or not 0 < found <= MAX_ROUND_BYTES:
         raise MpccError.of("E-lower-network", f"no link carries {found!r} bytes in a round")
     return found
+
+
+def _fewest_rounds(
+    module: Module, protocol: Protocol, round_bytes: int, keep_shares: bool
+) -> Lowered:
+    """Where rounds are dear none is given for the balance of links: several choices are tried.
+
+    Which of two roles that are equally early is better shows only later, so that choices between
+    them are made by hashes of a few seeds, as often as it takes little time.
+    """
+    bodies = VARIANTS if called(module) else 1
+    best = _lower(module, protocol, LinkBalance(), keep_shares, bodies)
+    if called(module):
+        return best
+
+    def price(found: Lowered) -> int:
+        """Rounds, and what the busiest link carries, in bytes."""
+        plan, links = schedule(found.party), Counter[str]()
+        for message in plan.messages:
+            if message.phase == ONLINE:
+                links[message.link] += message.nbytes
+        return plan.rounds(ONLINE) * round_bytes + max(links.values(), default=0)
+
+    tries = min(TRIES, MOST_RECORDED // max(len(best.party.main.ops), 1))
+    others = (_lower(module, protocol, HashedRole(n), keep_shares, bodies) for n in range(tries))
+    return min(chain((best,), others), key=price)
 
 
 class _Run:

@@ -12,6 +12,7 @@ program.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Cost, Ready, Role
 
-__all__ = ["BALANCED", "SMALL_TRAFFIC", "FixedRole", "LinkBalance", "attempts"]
+__all__ = ["BALANCED", "SMALL_TRAFFIC", "FixedRole", "HashedRole", "LinkBalance", "attempts"]
 
 BALANCED = Fraction(11, 10)
 """The busiest link between parties is to carry at most this many times the mean."""
@@ -126,6 +127,34 @@ def attempts() -> Iterator[LinkBalance]:
         for _ in range(times):
             yield tried
             tried = tried.again()
+
+
+class HashedRole:
+    """One of the candidates that are ready first, as a hash says.
+
+    Args:
+        seed: of the hash: equal ones give equal programs.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._count = 0
+        self.times = 1
+
+    def choose(
+        self,
+        phase: str,
+        candidates: Sequence[Role],
+        cost: Callable[[Role], Cost],
+        ready: Ready | None = None,
+    ) -> Role:
+        """See :class:`LinkBalance`."""
+        rounds = [(0,) if ready is None else ready(role) for role in candidates]
+        first = min(rounds)
+        best = [r for r, found in zip(candidates, rounds, strict=True) if found == first]
+        self._count += 1
+        digest = hashlib.sha256(f"{self._seed}/{self._count}".encode()).digest()
+        return best[int.from_bytes(digest[:8], "big") % len(best)]
 
 
 class FixedRole:

@@ -7,7 +7,7 @@ import pytest
 
 from mpcc.ir.types import COMPUTE_PLACES
 from mpcc.protocols.base import Cost
-from mpcc.protocols.roles import BALANCED, LinkBalance, attempts
+from mpcc.protocols.roles import BALANCED, HashedRole, LinkBalance, attempts
 
 ROLES = [(p, q, r) for p, q, r in permutations(COMPUTE_PLACES)]
 
@@ -63,3 +63,16 @@ def test_small_messages_are_no_load():
     balance = LinkBalance()
     balance.choose("online", ROLES, step(1_023))
     assert sorted(balance.loads().values()) == [3 * 1_023]
+
+
+def test_hashed_roles_are_early_and_the_same_again():
+    """Of the candidates that are ready first, whatever they cost."""
+    candidates = ["a", "b", "c"]
+
+    def chosen(seed):
+        made = HashedRole(seed)
+        ready = {"a": (2,), "b": (1,), "c": (1,)}.__getitem__
+        return [made.choose("online", candidates, lambda role: Cost(), ready) for _ in range(20)]
+
+    assert set(chosen(0)) == {"b", "c"}
+    assert chosen(1) == chosen(1) != chosen(2)
