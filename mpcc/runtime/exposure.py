@@ -15,13 +15,19 @@ from pathlib import Path
 
 from mpcc.errors import Diagnostic, MpccError
 
-__all__ = ["PROTECTION", "check_addresses", "check_listening", "listening"]
+__all__ = [
+    "PROTECTION",
+    "check_addresses",
+    "check_listening",
+    "check_preloaded",
+    "listening",
+]
 
 PROTECTION = (
     "TensorFlow's connections between the parties are neither encrypted nor authenticated, and the "
     "process that runs the graph can read every share: this protects inputs and weights from "
-    "nobody who reaches these processes. Keys are agreed on over TLS. It is for one machine, tests "
-    "and private networks."
+    "nobody who reaches these processes, and they read and write this user's files for whoever "
+    "does. Keys are agreed on over TLS. It is for one machine, tests and private networks."
 )
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -92,7 +98,11 @@ def _address(text: str) -> Address:
 
 
 def listening() -> set[tuple[Address, int]]:
-    """(address, port) of every TCP socket at which this process listens."""
+    """(address, port) of every TCP socket at which this process listens.
+
+    Raises:
+        MpccError: ``E-tf-exposed``: nobody can know.
+    """
     own = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
@@ -100,15 +110,36 @@ def listening() -> set[tuple[Address, int]]:
         except OSError:  # closed since
             continue
     found = set()
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
-        if not Path(table).exists():
-            continue
-        for line in Path(table).read_text().splitlines()[1:]:
+    tables = [Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")]
+    there = [table for table in tables if table.exists()]
+    if not there:
+        raise MpccError.of(
+            "E-tf-exposed", "the kernel does not say where this process listens", str(tables[0])
+        )
+    for table in there:
+        for line in table.read_text().splitlines()[1:]:
             fields = line.split()
             address, port = fields[1].split(":")
             if fields[3] == _LISTEN and f"socket:[{fields[9]}]" in own:
                 found.add((_address(address), int(port, 16)))
     return found
+
+
+_FIX = "libmpcc_loopback.so could not be preloaded here; use --engine tensorflow-sessions"
+
+
+def check_preloaded() -> None:
+    """Refuse a process in which sockets for all addresses are not bound to loopback.
+
+    Raises:
+        MpccError: ``E-tf-exposed``.
+    """
+    with socket.socket() as trial:
+        trial.bind(("0.0.0.0", 0))
+        if not ipaddress.ip_address(trial.getsockname()[0]).is_loopback:
+            raise MpccError.of(
+                "E-tf-exposed", "TensorFlow's servers would listen at all addresses", fix=_FIX
+            )
 
 
 def check_listening() -> None:
@@ -122,5 +153,5 @@ def check_listening() -> None:
         raise MpccError.of(
             "E-tf-exposed",
             f"TensorFlow listens at {'; '.join(outside)}",
-            fix="libmpcc_loopback.so could not be preloaded here; use --engine tensorflow-sessions",
+            fix=_FIX,
         )

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpcc.errors import MpccError
-from mpcc.runtime.exposure import check_addresses, check_listening
+from mpcc.runtime.exposure import check_addresses, check_listening, check_preloaded
 from mpcc.runtime.native import engine
 
 __all__ = ["Endpoint", "Task", "load", "op_library", "session_config", "start_servers"]
@@ -121,6 +121,8 @@ def start_servers(
             that others can reach although none was declared; as :func:`load`.
     """
     check_addresses(jobs, private_networks)
+    if not private_networks:
+        check_preloaded()
     load()
     import tensorflow as tf
 

@@ -14,6 +14,7 @@ again only when a value that stopped it comes down to one use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -313,14 +314,18 @@ def _draw_name(op: FlatOp) -> str:
 def _explain(
     peeling: _Peeling, left: Sequence[Part], receivers: frozenset[str]
 ) -> list[Diagnostic]:
-    """Why parts are left; those without any mask first, since others may hang on them."""
+    """Why parts are left; those that others may hang on come first.
+
+    These are parts without any mask, and then parts with the only mask of several.
+    """
     program = peeling.program
     who = " and ".join(sorted(receivers))
     bare: list[Diagnostic] = []
-    reused: list[Diagnostic] = []
-    for part in left:
+    reused: list[tuple[int, Diagnostic]] = []
+    masks = [_candidates(peeling, part) for part in left]
+    only = Counter(fresh[0] for fresh, _, _ in masks if len(fresh) == 1)
+    for part, (fresh, stale, known) in zip(left, masks, strict=True):
         transfer = program.ops[part.message]
-        fresh, stale, known = _candidates(peeling, part)
         if not fresh:
             if stale:
                 why = (
@@ -340,12 +345,12 @@ def _explain(
             u for u in program.users[draw.id] if peeling.uses[u] > 0 and not peeling.known[u]
         ]
         nodes = ", ".join(f"n{program.ops[u].node}" for u in elsewhere[:6])
-        reused.append(
-            Diagnostic(
-                "E-leak-reuse",
-                f"{who} may learn a secret: the mask, {_draw_name(draw)}, also reaches what is "
-                f"left by another path (used at {nodes or 'the same message'})",
-                transfer.where,
-            )
+        found = Diagnostic(
+            "E-leak-reuse",
+            f"{who} may learn a secret: the mask, {_draw_name(draw)}, also reaches what is "
+            f"left by another path (used at {nodes or 'the same message'})",
+            transfer.where,
         )
-    return (bare or reused)[:_MOST]
+        reused.append((only[fresh[0]], found))
+    reused.sort(key=lambda row: row[0] < 2)
+    return (bare or [found for _, found in reused])[:_MOST]

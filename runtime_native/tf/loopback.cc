@@ -1,7 +1,7 @@
 // libmpcc_loopback.so: for LD_PRELOAD. TensorFlow's servers listen on every address of the machine,
 // whatever the ClusterSpec says; in a process with this library a socket that is to be bound to all
 // addresses is bound to loopback, and nothing else changes. Whoever preloads it looks afterwards
-// where the process listens (mpcc/runtime/tensorflow_servers.py): a preload that did not work is
+// where the process listens (mpcc/runtime/exposure.py): a preload that did not work is
 // no silent one.
 #include <netinet/in.h>
 #include <sys/socket.h>

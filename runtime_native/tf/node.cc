@@ -18,8 +18,10 @@ graph::RawAttr type_list(std::span<const ValueType> types) {
 // "n60_S12" behind a server. Which of n60's results it is does not stand in the name.
 bool receives(const std::string& input, const std::string& wanted) {
   const std::string sender = wanted.substr(0, wanted.find(':'));
-  return input.starts_with(sender) && input.size() > sender.size() &&
-         (input[sender.size()] == '/' || input[sender.size()] == '_');
+  if (!input.starts_with(sender)) return false;
+  const std::string_view rest = std::string_view(input).substr(sender.size());
+  if (!rest.starts_with("/_") && !rest.starts_with("_S")) return false;
+  return rest.size() > 2 && rest.find_first_not_of("0123456789", 2) == rest.npos;
 }
 
 }  // namespace

@@ -99,10 +99,14 @@ for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
 """
 
 
+BEFORE = "from mpcc.runtime.exposure import check_preloaded; check_preloaded()"
+
+
+@pytest.mark.parametrize("script", [BEFORE, SERVE], ids=["before", "after"])
 @pytest.mark.parametrize("preloaded", [True, False])
-def test_the_preloaded_library_keeps_servers_on_loopback(preloaded):
+def test_the_preloaded_library_keeps_servers_on_loopback(script, preloaded):
     library = party_program().with_name("libmpcc_loopback.so")
     added = {"LD_PRELOAD": str(library)} if preloaded else {}
-    done = ran(SERVE, **added)
+    done = ran(script, **added)
     assert (done.returncode == 0) == preloaded, done.stderr
     assert ("E-tf-exposed" in done.stderr) == (not preloaded)

@@ -286,6 +286,16 @@ def edit_input(graph: Any) -> None:
     node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
+def edit_route(graph: Any) -> None:
+    """A message goes through another op, whose name begins as the sender's."""
+    transfer = next(n for n in graph.node if n.op == "MpccTransfer")
+    node = graph.node.add(name=f"{transfer.input[0].split(':')[0]}_other", op="Identity")
+    node.input.append(transfer.input[0])
+    node.device = transfer.device
+    node.attr["T"].type = transfer.attr["Tin"].list.type[0]
+    transfer.input[0] = node.name
+
+
 def edit_op(graph: Any) -> None:
     node = next(n for n in graph.node if n.op == "MpccSub")
     node.op = "MpccAdd"
@@ -308,6 +318,7 @@ def edit_name(graph: Any) -> None:
         (edit_body, "function fused_0"),
         (edit_body_op, "function fused_0"),
         (edit_input, "input 0"),
+        (edit_route, "input 0"),
         (edit_op, "the operation"),
         (edit_place, "attribute to"),
         (edit_name, "a node that the program does not have"),

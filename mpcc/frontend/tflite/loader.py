@@ -184,9 +184,11 @@ class _Translation:
 
     def _unique(self, name: str) -> str:
         """The name, with a number behind it if there is one like it already."""
-        count = self._names.get(name, 0)
-        self._names[name] = count + 1
-        return self._unique(f"{name}_{count}") if count else name
+        while count := self._names.get(name, 0):
+            self._names[name] = count + 1
+            name = f"{name}_{count}"
+        self._names[name] = 1
+        return name
 
     def run(self) -> onnx.ModelProto:
         """The whole graph.
@@ -339,7 +341,11 @@ class _Translation:
         except Unsupported as error:
             self._problem(f"{operator.name}: {error.reason}", label, error.fix)
             return
-        names = (found,) if isinstance(found, str) else found
+        names = (found,) if isinstance(found, str) else tuple(found)
+        if len(names) < len(operator.outputs):
+            what = f"{operator.name} has {len(names)} outputs, not {len(operator.outputs)}"
+            self._problem(what, label, "convert the model again")
+            return
         self._env.update(zip(operator.outputs, names, strict=False))
 
     def _problem(self, what: str, label: str, fix: str) -> None:

@@ -114,6 +114,11 @@ def test_operators_that_are_written_by_hand(schema, tmp_path):
     file = imported(made(schema, tensors, nodes, [0], [3]), tmp_path / "rank.tflite")
     assert np.array_equal(real.run(file.module, file.constants, {"x": x})["y"], 2 * x)
 
+    tensors = [("x", (2, 3), "float32"), ("y", (2, 3), "float32"), ("z", (2, 3), "float32")]
+    path = tmp_path / "two.tflite"
+    with pytest.raises(MpccError, match="RELU has 1 outputs, not 2"):
+        imported(made(schema, tensors, [("RELU", [0], [1, 2], None)], [0], [1, 2]), path)
+
     table = np.arange(12, dtype=F).reshape(4, 3)
     given = [("i", (2,), "int32"), ("table", (4, 3), table), ("y", (2, 3), "float32")]
     nodes = [("EMBEDDING_LOOKUP", [0, 1], [2], None)]
